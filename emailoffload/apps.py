@@ -1,0 +1,10 @@
+"""The product's Django application."""
+
+from django.apps import AppConfig
+
+
+class EmailOffloadConfig(AppConfig):
+    """Registers models, checks and signals."""
+
+    name = "emailoffload"
+    verbose_name = "Email Offload"

@@ -1,0 +1,103 @@
+"""What a source of mail is: find, decide, render, recheck. The outbox and the worker know only this.
+
+A *source* is what is claimed from: mod_reengagement's reminders, IOMAD's queue. Times here are Moodle's
+whole UNIX seconds; the outbox turns them into aware datetimes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["user", "thirdparty", "manager", "copy"]
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedMail:
+    """One message for one recipient, as it leaves.
+
+    `text` and `html` are the decoded parts of the mail as Moodle would send it; `html` is None where the
+    mail is a single text part. Names and addresses are plain text, not header-encoded.
+    """
+
+    role: Role
+    to_address: str
+    to_name: str
+    from_address: str
+    from_name: str
+    reply_to_address: str
+    reply_to_name: str
+    subject: str
+    text: str
+    html: str | None
+    recipient_id: int | None = None
+    """Moodle's user id of the recipient; None for an address without a user."""
+    sensitive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A row that is to be claimed, with the values it was read with and the mails it yields."""
+
+    source: str
+    row_id: int
+    before: Mapping[str, int]
+    """The columns that the claim compares, with the values read."""
+    after: Mapping[str, int]
+    """The columns that the claim writes, with their new values."""
+    under_lock: bool
+    """True where the claim is safe only while Moodle's cron lock is ours; False: claimed ahead."""
+    due: int
+    user_id: int
+    user_name: str
+    user_email: str
+    activity_id: int
+    activity_name: str
+    cmid: int
+    course_id: int
+    course_name: str
+    ordinal: int
+    """Which reminder of the activity this is, from 1."""
+    is_last: bool
+    """True where this is the last mail owed for the row."""
+    completiontime: int
+    company_id: int | None = None
+    company_name: str = ""
+    mails: tuple[RenderedMail, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a pass decides about one row: a candidate, or the reason why it stays with Moodle."""
+
+    row_id: int
+    reason: str
+    """A code of `sources.reasons`."""
+    candidate: Candidate | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimView:
+    """What `recheck` needs to know of a claim."""
+
+    claim_id: int
+    row_id: int
+    user_id: int
+    activity_id: int
+    due: int
+    completiontime: int
+    before: Mapping[str, int]
+    after: Mapping[str, int]
+    roles: Sequence[Role] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """Why a claim's mails may no longer leave. `roles` None means all of them."""
+
+    claim_id: int
+    reason: str
+    """A code of `sources.reasons`."""
+    roles: tuple[Role, ...] | None = None

@@ -1,0 +1,250 @@
+"""The settings that a site may give, each with its meaning, and how they are read and checked.
+
+One table, `SPECS`, is the source for `settings.py`, for the error texts and for `docs/settings.md`
+(`manage.py settingsreference`). Values come from the process environment or from the file that
+`OFFLOAD_ENV_FILE` names (default: `.env` beside `manage.py`); the environment wins.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import environ
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One setting: its name, how it is parsed, its default (None = must be given), what it means, an example."""
+
+    name: str
+    parse: Callable[[str], Any]
+    default: str | None
+    meaning: str
+    example: str
+    section: str
+    secret: bool = False
+
+
+class Malformed(ValueError):
+    """A value that cannot be used; the text says what is expected."""
+
+
+def text(value: str) -> str:
+    """Any text, surrounding blanks removed."""
+    return value.strip()
+
+
+def boolean(value: str) -> bool:
+    """on/off, true/false, yes/no, 1/0."""
+    lowered = value.strip().lower()
+    if lowered in {"1", "true", "yes", "on"}:
+        return True
+    if lowered in {"", "0", "false", "no", "off"}:
+        return False
+    raise Malformed("expected on or off")
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """A whole number within bounds."""
+
+    def parse(value: str) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            raise Malformed(f"expected a whole number from {low} to {high}") from None
+        if not low <= number <= high:
+            raise Malformed(f"expected a whole number from {low} to {high}")
+        return number
+
+    return parse
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """A decimal number within bounds."""
+
+    def parse(value: str) -> float:
+        try:
+            result = float(value)
+        except ValueError:
+            raise Malformed(f"expected a number from {low:g} to {high:g}") from None
+        if not low <= result <= high:
+            raise Malformed(f"expected a number from {low:g} to {high:g}")
+        return result
+
+    return parse
+
+
+def choice(*allowed: str) -> Callable[[str], str]:
+    """One of a few words."""
+
+    def parse(value: str) -> str:
+        if value.strip() not in allowed:
+            raise Malformed("expected one of: " + ", ".join(allowed))
+        return value.strip()
+
+    return parse
+
+
+def words(value: str) -> list[str]:
+    """A comma-separated list; blanks around the items do not count."""
+    return [item.strip() for item in value.split(",") if item.strip()]
+
+
+def web_root(value: str) -> str:
+    """An http(s) address without a trailing slash."""
+    parts = urlsplit(value.strip())
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise Malformed("expected a web address that starts with http:// or https://")
+    return value.strip().rstrip("/")
+
+
+def table_prefix(value: str) -> str:
+    """Letters, digits and underscores: the prefix becomes part of SQL identifiers."""
+    value = value.strip()
+    if value and not (value.replace("_", "").isalnum() and value.isascii()):
+        raise Malformed("expected letters, digits and underscores only")
+    return value
+
+
+def json_object(value: str) -> dict[str, Any]:
+    """A JSON object."""
+    try:
+        result = json.loads(value or "{}")
+    except json.JSONDecodeError as error:
+        raise Malformed(f"expected a JSON object ({error})") from None
+    if not isinstance(result, dict):
+        raise Malformed("expected a JSON object")
+    return result
+
+
+def _database(*schemes: str) -> Callable[[str], dict[str, Any]]:
+    def parse(value: str) -> dict[str, Any]:
+        scheme = value.split(":", 1)[0]
+        if scheme not in schemes:
+            raise Malformed("expected an address that starts with " + " or ".join(f"{s}://" for s in schemes))
+        try:
+            config: dict[str, Any] = dict(environ.Env.db_url_config(value))
+        except Exception as error:
+            raise Malformed(f"the address cannot be read ({type(error).__name__})") from None
+        if not config.get("NAME"):
+            raise Malformed("the database's name is missing after the last slash")
+        return config
+
+    return parse
+
+
+def zone(value: str) -> str:
+    """A name of the tz database."""
+    import zoneinfo
+
+    try:
+        zoneinfo.ZoneInfo(value.strip())
+    except Exception:
+        raise Malformed("expected the name of a time zone") from None
+    return value.strip()
+
+
+def optional(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """An empty value means "not given" (None)."""
+
+    def parse_optional(value: str) -> Any:
+        return parse(value) if value.strip() else None
+
+    return parse_optional
+
+
+SITE, DATA, MOODLE, CLAIMS, SES, SECURITY, WORKER = (
+    "The dashboard",
+    "Databases",
+    "The Moodle site",
+    "Claiming and rendering",
+    "Amazon SES",
+    "Keys",
+    "The worker",
+)
+
+SPECS: tuple[Spec, ...] = (
+    Spec("DATABASE_URL", _database("sqlite", "mysql"), "", "Our own database. Without it: SQLite in the data folder. Use MariaDB or MySQL on a real site.", "mysql://offload:secret@db.example.org:3306/offload", DATA, secret=True),
+    Spec("MOODLE_DATABASE_URL", _database("sqlite", "mysql"), "", "Moodle's database, read with the account of `manage.py moodlegrants`. Without it: the sample Moodle.", "mysql://offload:secret@db.example.org:3306/moodle", DATA, secret=True),
+    Spec("OFFLOAD_DATA_DIR", text, "", "Folder for what must survive a restart and is not in a database: SQLite files, generated keys. Without it: `var` beside manage.py.", "/var/lib/email-offload", DATA),
+    Spec("MOODLE_DB_PREFIX", table_prefix, "mdl_", "`$CFG->prefix` of Moodle's config.php.", "mdl_", MOODLE),
+    Spec("MOODLE_DB_NAME", text, "", "`$CFG->dbname` where it differs from the name in MOODLE_DATABASE_URL; it is part of the name of Moodle's cron lock.", "moodle", MOODLE),
+    Spec("MOODLE_WWWROOT", optional(web_root), "", "`$CFG->wwwroot` of Moodle's config.php. Needed with MOODLE_DATABASE_URL.", "https://learn.example.org", MOODLE),
+    Spec("MOODLE_LOCK_FACTORY", text, "auto", "`$CFG->lock_factory` of Moodle's config.php; `auto` when it is not set there. Only locks of the database server can be shared with Moodle; with any other, rows that are already due stay with Moodle.", "auto", MOODLE),
+    Spec("MOODLE_CRON_PERIOD_SECONDS", whole(30, 86400), "300", "How often Moodle runs the task that sends reminders.", "300", MOODLE),
+    Spec("MOODLE_CRON_GUARD", choice("tick", "hold", "off"), "tick", "How hard rows that are born due are defended against Moodle's cron: `tick`, `hold` or `off`.", "tick", MOODLE),
+    Spec("MOODLE_NOEMAILEVER", boolean, "off", "`$CFG->noemailever` of config.php: Moodle sends no mail at all. Nothing is claimed then.", "off", MOODLE),
+    Spec("MOODLE_FORCED_CONFIG", json_object, "{}", "Other `$CFG` values that config.php sets and that therefore win over Moodle's database, as a JSON object.", '{"supportuserid": 2, "forcetimezone": "Europe/London"}', MOODLE),
+    Spec("MOODLE_PHP_TIMEZONE", zone, "UTC", "Time zone of PHP on the Moodle host; used where Moodle's own setting says 'server time zone'.", "Europe/London", MOODLE),
+    Spec("MOODLE_STRING_NOREPLY_NAME", text, "Do not reply to this email", "Moodle's string `noreplyname` in the site's language.", "Do not reply to this email", MOODLE),
+    Spec("MOODLE_STRING_VIA", text, "{name} (via {siteshortname})", "Moodle's string `fromvia` in the site's language; the two words in braces are filled in.", "{name} (via {siteshortname})", MOODLE),
+    Spec("CLAIM_LEAD_SECONDS", whole(1, 86400), "900", "How long before they are due reminders are claimed. Should exceed the interceptor's period plus Moodle's cron period (540 s).", "900", CLAIMS),
+    Spec("CLAIM_MARGIN_SECONDS", whole(0, 3600), "30", "Reminders due sooner than this count as due: clocks of two hosts differ, and a claim takes time.", "30", CLAIMS),
+    Spec("CLAIM_BATCH_SIZE", whole(1, 5000), "500", "Rows per claiming statement.", "500", CLAIMS),
+    Spec("RENDER_PARITY", choice("default", "strict"), "default", "`strict` reproduces Moodle to the letter; `default` applies the four documented improvements.", "default", CLAIMS),
+    Spec("SEND_DEADLINE_SECONDS", whole(60, 172800), "900", "How long after its due time a mail is retried before its fallback is decided.", "900", CLAIMS),
+    Spec("SES_CONFIGURATION_SET", text, "", "Configuration set that every mail is sent with.", "email-offload", SES),
+    Spec("SES_MAX_SEND_RATE", optional(number(0.1, 100000)), "", "Upper bound for mails per second, below what the account allows. Without it: the account's own maximum send rate.", "50", SES),
+    Spec("SES_CONNECT_TIMEOUT_SECONDS", number(0.1, 60), "3", "How long to wait for a connection to SES.", "3", SES),
+    Spec("SES_READ_TIMEOUT_SECONDS", number(0.1, 120), "15", "How long to wait for SES's answer; after it the send is *uncertain*.", "15", SES),
+    Spec("DISPATCH_THREADS", whole(1, 256), "32", "Mails in flight per dispatcher.", "32", WORKER),
+    Spec("DISPATCH_SLOTS", whole(1, 32), "2", "Dispatchers that may run at once, over all processes and hosts.", "2", WORKER),
+    Spec("DISPATCH_BUDGET_SECONDS", whole(1, 3600), "55", "How long one dispatch pass stays on for mails that fall due.", "55", WORKER),
+    Spec("LEASE_SECONDS", whole(5, 3600), "60", "A pass or a mail whose holder has been silent for this long is taken over.", "60", WORKER),
+    Spec("SECRET_KEY", text, "", "Django's signing key. Without it one is generated and kept in the data folder.", "a long random text", SECURITY, secret=True),
+    Spec("CONTENT_KEYS", words, "", "Keys that encrypt stored mails, comma-separated, the newest first; older ones stay until nothing needs them. Without it one is generated and kept in the data folder. `manage.py contentkey` makes one.", "wW3s…=", SECURITY, secret=True),
+    Spec("DEBUG", boolean, "off", "Django's debug mode. Never on a real site.", "off", SECURITY),
+    Spec("ALLOWED_HOSTS", words, "localhost,127.0.0.1,[::1]", "Host names under which the dashboard is reached.", "offload.example.org", SITE),
+    Spec("CSRF_TRUSTED_ORIGINS", words, "", "Origins, with scheme, that forms may be posted from when the dashboard is behind a proxy.", "https://offload.example.org", SITE),
+    Spec("SECURE_HTTPS", boolean, "off", "The dashboard is reached by https only: secure cookies, HSTS, redirect from http.", "on", SITE),
+    Spec("TIME_ZONE", zone, "UTC", "Time zone of texts and reports; pages use the viewer's own.", "Europe/London", SITE),
+    Spec("LOG_LEVEL", choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO", "How much is logged.", "INFO", SITE),
+    Spec("SANDBOX_PORT", whole(1, 65535), "8026", "Port of the local SES sandbox that `make run` starts.", "8026", SITE),
+)
+BY_NAME = {spec.name: spec for spec in SPECS}
+
+
+class SettingsError(Exception):
+    """One or more settings are missing or malformed; the text names each with meaning and example."""
+
+
+def problem(name: str, what: str) -> str:
+    """The text for one wrong setting: what is wrong, what it means, an example. Never its value."""
+    spec = BY_NAME[name]
+    return f"{name}: {what}.\n    Meaning: {spec.meaning}\n    Example: {name}={spec.example}"
+
+
+def load_env_file() -> None:
+    """Read the file that OFFLOAD_ENV_FILE names, or `.env`; variables that are already set win."""
+    path = Path(os.environ.get("OFFLOAD_ENV_FILE", BASE_DIR / ".env"))
+    if path.is_file():
+        environ.Env.read_env(str(path), overwrite=False)
+
+
+def read() -> tuple[dict[str, Any], list[str]]:
+    """Parse every setting.
+
+    Returns the values by name and the list of problems found; a value with a problem is missing.
+    """
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    env = environ.Env()
+    for spec in SPECS:
+        raw: str = env.str(spec.name, default=spec.default or "")
+        given = bool(raw.strip())
+        if not given and spec.name in {"DATABASE_URL", "MOODLE_DATABASE_URL"}:
+            values[spec.name] = None
+            continue
+        try:
+            values[spec.name] = spec.parse(raw)
+        except Malformed as error:
+            problems.append(problem(spec.name, f"malformed: {error}"))
+    return values, problems

@@ -1,0 +1,225 @@
+"""Settings of Email Offload. What a site may set, with meaning and example, is the table in `env.py`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+
+from offloadsite import env, keys
+
+BASE_DIR = env.BASE_DIR
+env.load_env_file()
+_values, _problems = env.read()
+
+DATA_DIR = Path(_values.get("OFFLOAD_DATA_DIR") or BASE_DIR / "var")
+
+# --- The sample site: without a Moodle database, everything works on embedded defaults. ---
+SAMPLE_SITE = _values.get("MOODLE_DATABASE_URL", 0) is None
+SAMPLE_MOODLE_PATH = DATA_DIR / "sample-moodle.sqlite3"
+SANDBOX_PORT = _values.get("SANDBOX_PORT", 8026)
+if SAMPLE_SITE:
+    os.environ.setdefault("AWS_ENDPOINT_URL_SESV2", f"http://127.0.0.1:{SANDBOX_PORT}")
+    os.environ.setdefault("AWS_ACCESS_KEY_ID", "sandbox")
+    os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "sandbox")
+    os.environ.setdefault("AWS_REGION", "eu-west-1")
+    _values["MOODLE_WWWROOT"] = _values.get("MOODLE_WWWROOT") or "http://127.0.0.1:8000/sample-moodle"
+elif "MOODLE_WWWROOT" in _values and _values["MOODLE_WWWROOT"] is None:
+    _problems.append(env.problem("MOODLE_WWWROOT", "missing"))
+
+SECRET_KEY, _secret_problem = keys.secret_key(_values.get("SECRET_KEY", ""), DATA_DIR)
+CONTENT_KEYS, _content_problem = keys.content_keys(_values.get("CONTENT_KEYS", []), DATA_DIR)
+_problems += [text for text in (_secret_problem, _content_problem) if text]
+
+if _problems:
+    raise ImproperlyConfigured("These settings cannot be used:\n\n" + "\n".join(_problems))
+
+MOODLE_DB_PREFIX: str = _values["MOODLE_DB_PREFIX"]
+MOODLE_WWWROOT: str = _values["MOODLE_WWWROOT"]
+MOODLE_LOCK_FACTORY: str = _values["MOODLE_LOCK_FACTORY"]
+MOODLE_CRON_PERIOD_SECONDS: int = _values["MOODLE_CRON_PERIOD_SECONDS"]
+MOODLE_CRON_GUARD: str = _values["MOODLE_CRON_GUARD"]
+MOODLE_NOEMAILEVER: bool = _values["MOODLE_NOEMAILEVER"]
+MOODLE_FORCED_CONFIG: dict[str, Any] = _values["MOODLE_FORCED_CONFIG"]
+MOODLE_PHP_TIMEZONE: str = _values["MOODLE_PHP_TIMEZONE"]
+MOODLE_STRING_NOREPLY_NAME: str = _values["MOODLE_STRING_NOREPLY_NAME"]
+MOODLE_STRING_VIA: str = _values["MOODLE_STRING_VIA"]
+CLAIM_LEAD_SECONDS: int = _values["CLAIM_LEAD_SECONDS"]
+CLAIM_MARGIN_SECONDS: int = _values["CLAIM_MARGIN_SECONDS"]
+CLAIM_BATCH_SIZE: int = _values["CLAIM_BATCH_SIZE"]
+RENDER_PARITY: str = _values["RENDER_PARITY"]
+SEND_DEADLINE_SECONDS: int = _values["SEND_DEADLINE_SECONDS"]
+SES_CONFIGURATION_SET: str = _values["SES_CONFIGURATION_SET"]
+SES_MAX_SEND_RATE: float | None = _values["SES_MAX_SEND_RATE"]
+SES_CONNECT_TIMEOUT_SECONDS: float = _values["SES_CONNECT_TIMEOUT_SECONDS"]
+SES_READ_TIMEOUT_SECONDS: float = _values["SES_READ_TIMEOUT_SECONDS"]
+DISPATCH_THREADS: int = _values["DISPATCH_THREADS"]
+DISPATCH_SLOTS: int = _values["DISPATCH_SLOTS"]
+DISPATCH_BUDGET_SECONDS: int = _values["DISPATCH_BUDGET_SECONDS"]
+LEASE_SECONDS: int = _values["LEASE_SECONDS"]
+
+DEBUG: bool = _values["DEBUG"]
+ALLOWED_HOSTS: list[str] = _values["ALLOWED_HOSTS"]
+CSRF_TRUSTED_ORIGINS: list[str] = _values["CSRF_TRUSTED_ORIGINS"]
+
+# --- Databases ---
+_MYSQL_OPTIONS: dict[str, Any] = {
+    # Moodle works under READ COMMITTED too; under REPEATABLE READ a claim could lock more rows than it names.
+    "isolation_level": "read committed",
+    "charset": "utf8mb4",
+    "connect_timeout": 5,
+    "init_command": "SET sql_mode='STRICT_ALL_TABLES', time_zone='+00:00'",
+}
+_SQLITE_OPTIONS: dict[str, Any] = {
+    "timeout": 20,
+    "transaction_mode": "IMMEDIATE",
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;",
+}
+
+
+def _with_options(config: dict[str, Any]) -> dict[str, Any]:
+    """The options that every connection of a kind needs, under those that the address itself gives."""
+    defaults = _MYSQL_OPTIONS if config["ENGINE"].endswith("mysql") else _SQLITE_OPTIONS
+    return {
+        **config,
+        "OPTIONS": {**defaults, **config.get("OPTIONS", {})},
+        "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
+    }
+
+
+_sqlite = "django.db.backends.sqlite3"
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": _with_options(
+        _values["DATABASE_URL"] or {"ENGINE": _sqlite, "NAME": str(DATA_DIR / "offload.sqlite3")}
+    ),
+    "moodle": _with_options(
+        _values["MOODLE_DATABASE_URL"] or {"ENGINE": _sqlite, "NAME": str(SAMPLE_MOODLE_PATH)}
+    ),
+}
+MOODLE_DB_NAME: str = _values["MOODLE_DB_NAME"] or str(DATABASES["moodle"]["NAME"])
+DATABASE_ROUTERS = ["emailoffload.moodle.router.MoodleRouter"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Django ---
+INSTALLED_APPS = [
+    "emailoffload.apps.EmailOffloadConfig",
+    "emailoffload.moodle.apps.MoodleConfig",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "django_filters",
+    "django_tables2",
+    "django_q",
+    "csp",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "offloadsite.urls"
+WSGI_APPLICATION = "offloadsite.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "overview"
+LOGOUT_REDIRECT_URL = "login"
+LANGUAGE_CODE = "en"
+TIME_ZONE: str = _values["TIME_ZONE"]
+USE_I18N = True
+USE_TZ = True
+STATIC_URL = "static/"
+STATIC_ROOT = DATA_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+
+# --- Security ---
+SECURE_HTTPS: bool = _values["SECURE_HTTPS"]
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = SECURE_HTTPS
+SECURE_HSTS_SECONDS = 31536000 if SECURE_HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if SECURE_HTTPS else None
+SECURE_REFERRER_POLICY = "same-origin"
+SESSION_COOKIE_AGE = 12 * 3600
+X_FRAME_OPTIONS = "SAMEORIGIN"  # the preview of a mail is a sandboxed frame of our own
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "frame-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [SELF],
+    },
+}
+
+# --- The worker: django-q2 is the trigger, never the truth (design §2) ---
+Q_CLUSTER: dict[str, Any] = {
+    "name": "emailoffload",
+    "label": "Worker",
+    "orm": "default",
+    "workers": 2 + _values["DISPATCH_SLOTS"],
+    "timeout": 600,
+    "retry": 900,
+    "max_attempts": 1,
+    "ack_failures": True,
+    "catch_up": False,
+    "bulk": 1,
+    "queue_limit": 20,
+    "poll": 0.5,
+    "save_limit": 500,
+    "max_rss": 1024 * 1024,
+}
+
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {
+        "emailoffload": {"level": _values["LOG_LEVEL"]},
+        "django-q": {"level": "WARNING"},
+    },
+}

@@ -1,0 +1,33 @@
+"""Settings of the suite: both databases on the private MariaDB; Moodle's as the least-privileged account."""
+
+import os
+import tempfile
+
+from tests import mariadb
+
+SERVER = mariadb.shared()
+MOODLE_DATABASE = "moodle"
+APP_ACCOUNT = ("offload", "offload-password")
+MOODLE_ACCOUNT = ("offload_moodle", "moodle-password")
+
+if "OFFLOAD_TEST_DATA" not in os.environ:
+    os.environ["OFFLOAD_TEST_DATA"] = tempfile.mkdtemp(prefix="eo-data-")
+os.environ["OFFLOAD_ENV_FILE"] = os.devnull
+os.environ["OFFLOAD_DATA_DIR"] = os.environ["OFFLOAD_TEST_DATA"]
+os.environ["DATABASE_URL"] = SERVER.url("offload", *APP_ACCOUNT)
+os.environ["MOODLE_DATABASE_URL"] = SERVER.url(MOODLE_DATABASE, *MOODLE_ACCOUNT)
+os.environ["MOODLE_WWWROOT"] = "http://127.0.0.1:18080"
+os.environ["AWS_ACCESS_KEY_ID"] = os.environ["AWS_SECRET_ACCESS_KEY"] = "testing"
+os.environ["AWS_REGION"] = os.environ["AWS_DEFAULT_REGION"] = "eu-west-1"
+os.environ["AWS_ENDPOINT_URL_SESV2"] = "http://127.0.0.1:9"  # nothing listens there; tests set their own
+os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+for _name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "SES_CONFIGURATION_SET", "RENDER_PARITY"):
+    os.environ.pop(_name, None)
+
+from offloadsite.settings import *  # noqa: E402, F403
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
