@@ -1,0 +1,36 @@
+# Every command prepares what it needs by itself: `make run` and `make test` each work alone from a fresh clone.
+# An active virtual environment is used; without one, `.venv` is made.
+
+VENV := $(if $(wildcard $(VIRTUAL_ENV)/pyvenv.cfg),$(VIRTUAL_ENV),.venv)
+PYTHON := $(VENV)/bin/python
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench lock format
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+run: ## Try it: dashboard, worker, a sample Moodle and a local SES in this terminal
+	@tools/bootstrap run $(VENV)
+	@$(PYTHON) manage.py quickstart $(ARGS)
+
+test: lint ## Everything that is checked: lint, then every test, on a private MariaDB and in headless Chromium
+	@$(PYTHON) -m pytest $(ARGS)
+
+lint: ## Style, types, layering, migrations, the settings reference and the lock files
+	@tools/bootstrap dev $(VENV)
+	@tools/lint $(VENV)
+
+format: ## Rewrite the code as `make lint` wants it
+	@tools/bootstrap dev $(VENV)
+	@$(PYTHON) -m ruff check --fix --quiet .
+	@$(PYTHON) -m ruff format .
+
+bench: ## Measure the figures of the README on this machine; ARGS=… goes to `manage.py bench`
+	@tools/bootstrap dev $(VENV)
+	@$(PYTHON) manage.py bench $(ARGS)
+
+lock: ## Write the lock files anew; ARGS=--upgrade takes the newest allowed versions
+	@tools/bootstrap dev $(VENV)
+	@tools/lock $(VENV) $(ARGS)

@@ -1,0 +1,65 @@
+"""Checks, without a network, that the lock files fit pyproject.toml. Exit status 1 names what does not.
+
+Each requirement must be pinned to a version that it allows, each pin must carry a hash, both files must agree
+on what they share, and neither may name a place where packages come from: that is the machine's own setting.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pins(text: str) -> dict[str, str]:
+    """Version by canonical name, as a lock file pins them."""
+    found = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", text, re.MULTILINE)
+    return {canonicalize_name(name): version for name, version in found}
+
+
+def problems_of(requirements: Iterable[str], lock: str, name: str) -> list[str]:
+    """What is wrong with one lock file, given the requirements that it must satisfy."""
+    pinned = pins(lock)
+    found = []
+    for text in requirements:
+        requirement = Requirement(text)
+        version = pinned.get(canonicalize_name(requirement.name))
+        if version is None:
+            found.append(f"{name}: {requirement.name} of pyproject.toml is not pinned")
+        elif not requirement.specifier.contains(version, prereleases=True):
+            found.append(f"{name}: {requirement.name}=={version} does not satisfy {requirement.specifier}")
+    entries = re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE)[1:]
+    found += [f"{name}: {entry.split()[0]} has no hash" for entry in entries if "--hash=sha256:" not in entry]
+    if re.search(r"https?://|file://|--(extra-)?index-url|--find-links", lock):
+        found.append(f"{name}: names a place where packages come from")
+    return found
+
+
+def main() -> int:
+    """Check both files; print the problems and the cure."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    runtime = project["dependencies"]
+    extras = [text for extra in ("dev", "bench") for text in project["optional-dependencies"][extra]]
+    texts = {name: (ROOT / name).read_text() for name in ("requirements.lock", "requirements-dev.lock")}
+    found = problems_of(runtime, texts["requirements.lock"], "requirements.lock")
+    found += problems_of(runtime + extras, texts["requirements-dev.lock"], "requirements-dev.lock")
+    development = pins(texts["requirements-dev.lock"])
+    found += [
+        f"requirements-dev.lock: {name} is not at {version} as in requirements.lock"
+        for name, version in pins(texts["requirements.lock"]).items()
+        if development.get(name) != version
+    ]
+    if found:
+        print("\n".join(found), "Run `make lock`.", sep="\n", file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
