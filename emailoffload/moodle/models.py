@@ -426,12 +426,12 @@ MODELS: tuple[type[MoodleTable], ...] = (
     MessageProcessor, ScheduledTask, AdhocTask, TaskLog, FilterActive, FilterConfig, Company, CompanyUser,
     JobAssignment,
 )  # fmt: skip
-IOMAD_TABLES: frozenset[str] = frozenset(model._meta.db_table for model in (Company, CompanyUser))
+IOMAD_TABLES: frozenset[str] = frozenset({table("company"), table("company_users")})
 """Tables that every IOMAD site has and plain Moodle has not."""
-OPTIONAL_TABLES: frozenset[str] = IOMAD_TABLES | {JobAssignment._meta.db_table}
-OPTIONAL_COLUMNS: frozenset[tuple[str, str]] = frozenset({(Company._meta.db_table, "reengccemail")})
+OPTIONAL_TABLES: frozenset[str] = IOMAD_TABLES | {table("job_assignment")}
+OPTIONAL_COLUMNS: frozenset[tuple[str, str]] = frozenset({(table("company"), "reengccemail")})
 
 
 def columns_of(model: type[models.Model]) -> tuple[str, ...]:
     """The columns of a model, in the order of its definition."""
-    return tuple(field.column for field in model._meta.concrete_fields)
+    return tuple(field.attname for field in model._meta.concrete_fields)

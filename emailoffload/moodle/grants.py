@@ -1,0 +1,195 @@
+"""What the database account may do in Moodle's database: SELECT of listed columns, UPDATE of two (P3).
+
+The list follows from `models.py`; `manage.py moodlegrants` prints it as statements, the suite's own account
+has exactly these, and `manage.py doctor` compares them with what the account really has.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from emailoffload.moodle import models
+from emailoffload.moodle.schema import readable_columns
+
+CLAIM_TABLE = "reengagement_inprogress"
+CLAIM_COLUMNS = ("emailsent", "emailtime")
+"""The columns that a claim writes (design §3.2)."""
+MODULE_COLUMNS = ("id", "course", "name")
+"""Columns of each activity plugin's own table that *activitynames* needs (facts §4.6)."""
+
+_MODULE_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+
+
+def _named(prefix: str, name: str) -> str:
+    """A table of ours under another prefix than this process's own setting."""
+    own = models.table("")
+    return prefix + name[len(own) :]
+
+
+def module_tables(prefix: str, names: Iterable[str]) -> dict[str, str]:
+    """The own table of each activity plugin, by plugin name; what cannot be a plugin's name is left out."""
+    known = {_named(prefix, model._meta.db_table) for model in models.MODELS}
+    tables = {name: prefix + name for name in sorted(set(names)) if _MODULE_NAME.match(name)}
+    return {name: table for name, table in tables.items() if table not in known}
+
+
+def expected_columns(*, iomad: bool, prefix: str | None = None) -> dict[str, set[str]]:
+    """The columns we read that every supported site has, by full table name; with IOMAD's tables or without.
+
+    What only some sites have (`models.OPTIONAL_COLUMNS`, Totara's table) is not among them.
+    """
+    prefix = models.table("") if prefix is None else prefix
+    result = {}
+    for model in models.MODELS:
+        table = model._meta.db_table
+        if table in models.OPTIONAL_TABLES and not (iomad and table in models.IOMAD_TABLES):
+            continue
+        result[_named(prefix, table)] = {
+            column for column in models.columns_of(model) if (table, column) not in models.OPTIONAL_COLUMNS
+        }
+    return result
+
+
+def required(
+    prefix: str, columns: Mapping[str, set[str]], modules: Iterable[str] = ()
+) -> dict[str, dict[str, list[str]]]:
+    """What the account needs on a site: privilege → columns in a fixed order, by full table name.
+
+    `columns` maps full table names to the columns that exist; tables and columns that do not exist are left
+    out. `modules` are the installed activity plugins (`modules.name`), whose names *activitynames* links.
+    """
+    result: dict[str, dict[str, list[str]]] = {}
+    for model in models.MODELS:
+        table = _named(prefix, model._meta.db_table)
+        readable = [column for column in models.columns_of(model) if column in columns.get(table, ())]
+        if readable:
+            result[table] = {"SELECT": readable}
+    claimed = result.get(prefix + CLAIM_TABLE)
+    if claimed:
+        claimed["UPDATE"] = [column for column in CLAIM_COLUMNS if column in claimed["SELECT"]]
+    for table in module_tables(prefix, modules).values():
+        if set(MODULE_COLUMNS) <= columns.get(table, set()):
+            result[table] = {"SELECT": list(MODULE_COLUMNS)}
+    return result
+
+
+def statements(
+    account: str,
+    database: str,
+    prefix: str,
+    columns: Mapping[str, set[str]],
+    modules: Iterable[str] = (),
+) -> list[str]:
+    """The GRANT statements for one site, one a table, without a closing semicolon.
+
+    `account` is written as SQL takes it (`'offload'@'10.0.0.5'`); `columns` and `modules` as in `required`.
+    """
+    return [
+        f"GRANT {_privileges(wanted)} ON {_quoted(database)}.{_quoted(table)} TO {account}"
+        for table, wanted in required(prefix, columns, modules).items()
+    ]
+
+
+def _privileges(wanted: Mapping[str, list[str]]) -> str:
+    return ", ".join(
+        f"{privilege} ({', '.join(_quoted(column) for column in names)})"
+        for privilege, names in wanted.items()
+    )
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+@dataclass(frozen=True, slots=True)
+class GrantFindings:
+    """What the account lacks and what it has beyond need, each in words that a database admin can act on."""
+
+    missing: list[str]
+    excess: list[str]
+
+
+_GRANT = re.compile(r"GRANT (?P<what>.+?) ON (?P<on>\S.*?) TO (?P<to>.+)\Z", re.S)
+_PRIVILEGE = re.compile(r"(?P<name>[A-Z][A-Z ]*[A-Z])(?:\s*\((?P<columns>[^)]*)\))?")
+_OBJECT = re.compile(r"`?(?P<database>\*|[^`]+)`?\.`?(?P<table>\*|[^`]+)`?\Z")
+
+
+def _columns(text: str) -> set[str]:
+    return {name.strip().strip("`") for name in text.split(",")}
+
+
+def excess_of(lines: Iterable[str], database: str, prefix: str, modules: Iterable[str] = ()) -> list[str]:
+    """What lines of SHOW GRANTS give beyond what `moodlegrants` prints, whether or not it exists."""
+    everything = {_named(prefix, m._meta.db_table): set(models.columns_of(m)) for m in models.MODELS}
+    everything |= {name: set(MODULE_COLUMNS) for name in module_tables(prefix, modules).values()}
+    allowed = required(prefix, everything, modules)
+    found: list[str] = []
+    for line in lines:
+        match = _GRANT.match(line)
+        if not match:
+            found.append(f"the role in: {line}")
+            continue
+        if "GRANT OPTION" in match["to"]:
+            found.append(f"the right to pass on its privileges on {match['on']}")
+        where = _OBJECT.match(match["on"])
+        wanted = allowed.get(where["table"], {}) if where and where["database"] == database else {}
+        for privilege in _PRIVILEGE.finditer(match["what"]):
+            name, columns = privilege["name"], privilege["columns"]
+            if name == "USAGE":
+                continue
+            if columns is None:
+                found.append(f"{name} on {match['on'].replace('`', '')}")
+                continue
+            beyond = _columns(columns) - set(wanted.get(name, ()))
+            if beyond:
+                found.append(f"{name} ({', '.join(sorted(beyond))}) on {match['on'].replace('`', '')}")
+    return found
+
+
+def missing_of(granted: Mapping[str, Mapping[str, frozenset[str]]], prefix: str, *, iomad: bool) -> list[str]:
+    """What is lacking: `granted` maps full table names to columns to the privileges held on them."""
+    lacking: list[str] = []
+    for table, wanted in required(prefix, expected_columns(iomad=iomad, prefix=prefix)).items():
+        held = granted.get(table, {})
+        for privilege, names in wanted.items():
+            absent = [name for name in names if privilege not in held.get(name, frozenset())]
+            if absent:
+                lacking.append(f"{privilege} ({', '.join(absent)}) on {table}")
+    return lacking
+
+
+def check_grants(connection: BaseDatabaseWrapper, modules: Iterable[str] = ()) -> GrantFindings:
+    """Compare what the connected account may do with what it should, for the doctor.
+
+    A column without any privilege is invisible to the account, so "missing" names columns that every
+    supported Moodle has and that this account cannot use. SQLite has no privileges: nothing is found there.
+    Raises the database's own errors when it cannot be reached.
+    """
+    if connection.vendor != "mysql":
+        return GrantFindings([], [])
+    prefix = models.table("")
+    held = readable_columns(connection)
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW GRANTS FOR CURRENT_USER")
+        lines = [str(row[0]) for row in cursor.fetchall()]
+    database = str(connection.settings_dict["NAME"])
+    iomad = bool(models.IOMAD_TABLES & held.keys()) or _has_iomad(connection, held)
+    return GrantFindings(
+        missing=missing_of(held, prefix, iomad=iomad),
+        excess=excess_of(lines, database, prefix, modules),
+    )
+
+
+def _has_iomad(connection: BaseDatabaseWrapper, held: Mapping[str, Mapping[str, frozenset[str]]]) -> bool:
+    """Whether the plugin local_iomad is installed, as far as the account can see."""
+    if not {"plugin", "name"} <= held.get(models.table("config_plugins"), {}).keys():
+        return False
+    return (
+        models.ConfigPlugin.objects.using(connection.alias)
+        .filter(plugin="local_iomad", name="version")
+        .exists()
+    )
