@@ -171,6 +171,7 @@ SITE, DATA, MOODLE, CLAIMS, SES, SECURITY, WORKER = (
     "The worker",
 )
 
+# fmt: off
 SPECS: tuple[Spec, ...] = (
     Spec("DATABASE_URL", _database("sqlite", "mysql"), "", "Our own database. Without it: SQLite in the data folder. Use MariaDB or MySQL on a real site.", "mysql://offload:secret@db.example.org:3306/offload", DATA, secret=True),
     Spec("MOODLE_DATABASE_URL", _database("sqlite", "mysql"), "", "Moodle's database, read with the account of `manage.py moodlegrants`. Without it: the sample Moodle.", "mysql://offload:secret@db.example.org:3306/moodle", DATA, secret=True),
@@ -209,6 +210,7 @@ SPECS: tuple[Spec, ...] = (
     Spec("LOG_LEVEL", choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO", "How much is logged.", "INFO", SITE),
     Spec("SANDBOX_PORT", whole(1, 65535), "8026", "Port of the local SES sandbox that `make run` starts.", "8026", SITE),
 )
+# fmt: on
 BY_NAME = {spec.name: spec for spec in SPECS}
 
 
