@@ -1,0 +1,48 @@
+"""`manage.py rotatecontent`: stored mails get the newest key."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from emailoffload.outbox import content
+
+
+class Command(BaseCommand):
+    """Re-encrypt every stored mail that an older key opens."""
+
+    help = "Encrypts stored mails anew with the first of CONTENT_KEYS, so that older keys can be removed."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """--json."""
+        parser.add_argument("--json", action="store_true", help="Print the result as JSON.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Work in small transactions; exit 1 where contents remain that no key of this host opens."""
+        try:
+            content.ensure_keys()
+        except content.ForeignKeys as error:
+            raise CommandError(str(error)) from None
+        changed = last = 0
+        while True:
+            done, last = content.reencrypt(after=last)
+            changed += done
+            if not last:
+                break
+        needed = content.forget_unused_keys()
+        ours = content.key_ids()
+        missing = [key for key in needed if key not in ours]
+        removable = [key for key in ours if key not in needed]
+        if options["json"]:
+            self.stdout.write(json.dumps({"changed": changed, "missing": missing, "removable": removable}))
+        else:
+            self.stdout.write(f"{changed} stored mails were encrypted anew with the key {ours[0]}.")
+            if removable:
+                self.stdout.write(f"No stored mail needs these keys any more: {', '.join(removable)}.")
+        if missing:
+            raise CommandError(
+                f"Some stored mails need keys that this host does not have: {', '.join(missing)}. "
+                "Add them to CONTENT_KEYS and run this again."
+            )

@@ -1,0 +1,192 @@
+"""What a mail says, at rest: compressed, then encrypted with the newest of CONTENT_KEYS.
+
+Each sealed content carries a fingerprint of its key, so that the right key is found without trying, a
+missing one can be named, and rotation knows what is left to do. The encryption is Fernet (AES-128-CBC and
+HMAC-SHA256); its token is stored in its binary form.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+
+from cryptography.fernet import Fernet, InvalidToken
+from django.conf import settings
+from django.db import transaction
+
+from emailoffload.outbox.models import Content, State
+from emailoffload.sources.protocol import RenderedMail
+
+REGISTRY = "content_key_ids"
+"""The shared fact that says which keys stored mails were sealed with."""
+
+
+class ContentError(Exception):
+    """A stored content cannot be opened. `code` is short; the text says the cure and never the content."""
+
+    code = "content"
+
+
+class UnknownKey(ContentError):
+    """The key that sealed a content is not among CONTENT_KEYS."""
+
+    code = "content_key"
+
+
+class Damaged(ContentError):
+    """A content is not what was stored."""
+
+    code = "content_damaged"
+
+
+class ForeignKeys(Exception):
+    """This host's CONTENT_KEYS are not those of the database's contents."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """One message as it leaves. `html` is None where the mail is a single text part; names are plain text."""
+
+    to_address: str
+    to_name: str
+    from_address: str
+    from_name: str
+    reply_to_address: str
+    reply_to_name: str
+    subject: str
+    text: str
+    html: str | None
+
+
+@lru_cache(maxsize=8)
+def _ring(keys: tuple[str, ...]) -> dict[str, Fernet]:
+    return {fingerprint(key): Fernet(key) for key in keys}
+
+
+def fingerprint(key: str) -> str:
+    """A short name for a key, which does not give the key away: 12 hex digits."""
+    return hashlib.sha256(b"email-offload content key\0" + key.encode()).hexdigest()[:12]
+
+
+def key_ids() -> list[str]:
+    """Fingerprints of CONTENT_KEYS, the newest first."""
+    return list(_ring(tuple(settings.CONTENT_KEYS)))
+
+
+def seal(mail: RenderedMail | Parts) -> tuple[str, bytes]:
+    """Compress and encrypt what a mail says; returns what Content keeps: (key_id, body)."""
+    parts = {
+        "to_address": mail.to_address,
+        "to_name": mail.to_name,
+        "from_address": mail.from_address,
+        "from_name": mail.from_name,
+        "reply_to_address": mail.reply_to_address,
+        "reply_to_name": mail.reply_to_name,
+        "subject": mail.subject,
+        "text": mail.text,
+        "html": mail.html,
+    }
+    key_id, fernet = next(iter(_ring(tuple(settings.CONTENT_KEYS)).items()))
+    token = fernet.encrypt(
+        zlib.compress(json.dumps(parts, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    )
+    return key_id, base64.urlsafe_b64decode(token)
+
+
+def _decrypt(key_id: str, body: bytes) -> bytes:
+    fernet = _ring(tuple(settings.CONTENT_KEYS)).get(key_id)
+    if fernet is None:
+        raise UnknownKey(
+            f"The mail was encrypted with the key {key_id}, which is not among CONTENT_KEYS. "
+            "Add that key to CONTENT_KEYS, after the newest one; it may be in the file content.key "
+            "of another host's data folder."
+        )
+    try:
+        return fernet.decrypt(base64.urlsafe_b64encode(body))
+    except InvalidToken:
+        raise Damaged(
+            "The stored mail does not match its key: its row was changed or damaged. It cannot be sent."
+        ) from None
+
+
+def open_body(key_id: str, body: bytes) -> Parts:
+    """What `seal` was given. Raises UnknownKey or Damaged."""
+    plain = _decrypt(key_id, body)
+    return Parts(**json.loads(zlib.decompress(plain).decode("utf-8", "surrogatepass")))
+
+
+def open_(content: Content) -> Parts:
+    """What the email of this row says. Raises UnknownKey or Damaged."""
+    return open_body(content.key_id, bytes(content.body))
+
+
+def ensure_keys() -> None:
+    """Register the newest key as in use; every pass that seals or opens contents calls this first.
+
+    Raises ForeignKeys when contents exist and none of this host's keys is one of theirs: a second host that
+    generated a key of its own would otherwise fill the outbox with mails that the first cannot open.
+    """
+    ours = key_ids()
+    with transaction.atomic():
+        State.objects.bulk_create([State(name=REGISTRY, value={"ids": []})], ignore_conflicts=True)
+        row = State.objects.select_for_update().get(name=REGISTRY)
+        known: list[str] = row.value["ids"]
+        if known and not set(known) & set(ours):
+            raise ForeignKeys(
+                f"The stored mails are encrypted with other keys ({', '.join(known)}) than this host has "
+                f"({', '.join(ours)}). Give CONTENT_KEYS the same value on every host, or copy the file "
+                "content.key from the data folder of the host that was first."
+            )
+        if ours[0] not in known:
+            row.value = {"ids": [ours[0], *known]}
+            row.save()
+
+
+def missing_keys() -> list[str]:
+    """Fingerprints of keys that stored contents were sealed with and that this host does not have."""
+    ours = set(key_ids())
+    row = State.objects.filter(name=REGISTRY).first()
+    return [key for key in (row.value["ids"] if row else []) if key not in ours]
+
+
+def reencrypt(batch: int = 500, after: int = 0) -> tuple[int, int]:
+    """Seal up to `batch` contents, from email id `after` on, anew with the newest key.
+
+    Returns (how many were changed, last email id seen); the second is 0 when nothing older is left. Contents
+    whose key is missing are passed over. Run until done, an old key can leave CONTENT_KEYS.
+    """
+    ours = key_ids()
+    newest = ours[0]
+    ring = _ring(tuple(settings.CONTENT_KEYS))
+    changed = []
+    with transaction.atomic():
+        rows = list(
+            Content.objects.select_for_update()
+            .filter(key_id__in=ours[1:], email_id__gt=after)
+            .order_by("email_id")[:batch]
+        )
+        for row in rows:
+            try:
+                plain = _decrypt(row.key_id, bytes(row.body))
+            except Damaged:
+                continue
+            row.key_id, row.body = newest, base64.urlsafe_b64decode(ring[newest].encrypt(plain))
+            changed.append(row)
+        Content.objects.bulk_update(changed, ["key_id", "body"])
+    return len(changed), rows[-1].email_id if rows else 0
+
+
+def forget_unused_keys() -> list[str]:
+    """Register exactly the newest key and those that contents still need; returns the registered ids."""
+    with transaction.atomic():
+        State.objects.bulk_create([State(name=REGISTRY, value={"ids": []})], ignore_conflicts=True)
+        row = State.objects.select_for_update().get(name=REGISTRY)
+        used = set(Content.objects.order_by().values_list("key_id", flat=True).distinct())
+        newest = key_ids()[0]
+        row.value = {"ids": [newest, *sorted(used - {newest})]}
+        row.save()
+    return list(row.value["ids"])

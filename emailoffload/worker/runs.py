@@ -1,0 +1,98 @@
+"""The record of passes: one row per pass, with what it saw, what it did and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from emailoffload.outbox.models import Lease, Run
+from emailoffload.worker.lease import holder_name
+
+KEEP_ROUTINE = 1000
+"""Passes of a kind that ended well and claimed nothing: this many stay, older ones go."""
+KEEP_DAYS = 30
+"""Every pass that no claim refers to goes after this many days."""
+PRUNE_EVERY = 50
+
+
+class Recording:
+    """A pass in progress: what it counts, and how it ends unless an exception says otherwise."""
+
+    def __init__(self, row: Run) -> None:
+        self.row = row
+        self.counts: dict[str, Any] = {}
+        self.outcome = "ok"
+        self.message = ""
+
+    def refused(self, message: str) -> None:
+        """The pass did nothing, and why: something is misconfigured or not available."""
+        self.outcome, self.message = "refused", message
+
+    def errors(self, message: str) -> None:
+        """The pass did its work, but some rows could not be handled."""
+        self.outcome, self.message = "errors", message
+
+    def interrupted(self, message: str) -> None:
+        """The pass stopped early because it was asked to."""
+        self.outcome, self.message = "interrupted", message
+
+
+@contextmanager
+def record(kind: str, holder: str = "") -> Iterator[Recording]:
+    """Record a pass of `kind` ("intercept", "dispatch", "recover"); `holder` is that of its lease.
+
+    The block fills `counts` (numbers and maps of numbers, never addresses) and may set the outcome. An
+    exception is recorded by its class only, because its text may hold an address, and goes on.
+    """
+    row = Run.objects.create(kind=kind, started_at=timezone.now(), holder=holder or holder_name())
+    recording = Recording(row)
+    try:
+        yield recording
+    except Exception as error:
+        recording.outcome = "failed"
+        recording.message = f"{type(error).__module__}.{type(error).__qualname__}"
+        raise
+    except BaseException:
+        recording.interrupted("")
+        raise
+    finally:
+        row.finished_at = timezone.now()
+        row.outcome, row.message, row.counts = recording.outcome, recording.message, recording.counts
+        row.save(update_fields=["finished_at", "outcome", "message", "counts"])
+    if row.pk % PRUNE_EVERY == 0:
+        prune(kind)
+
+
+def prune(kind: str) -> int:
+    """Delete old passes of `kind` that nothing refers to; returns how many. Keeps the table bounded."""
+    unused = Run.objects.filter(kind=kind, claims__isnull=True).exclude(outcome="running")
+    newest = Run.objects.filter(kind=kind).order_by("-id").values_list("id", flat=True)
+    oldest_kept = newest[KEEP_ROUTINE - 1 : KEEP_ROUTINE].first()
+    gone = unused.filter(started_at__lt=timezone.now() - timedelta(days=KEEP_DAYS))
+    if oldest_kept is not None:
+        gone = gone | unused.filter(outcome="ok", id__lt=oldest_kept)
+    # Ids first: MariaDB cannot delete from a table that the same statement reads.
+    ids = list(gone.values_list("id", flat=True)[:5000])
+    return Run.objects.filter(pk__in=ids).delete()[0]
+
+
+def settle_interrupted() -> int:
+    """Mark passes whose process died as interrupted; returns how many.
+
+    A pass is alive while a lease with its holder's name is; one that has just started may not have it yet.
+    """
+    living = Lease.objects.filter(expires_at__gt=Now()).values_list("holder", flat=True)
+    recent = timezone.now() - timedelta(seconds=60)
+    ids = list(
+        Run.objects.filter(outcome="running", started_at__lt=recent)
+        .exclude(holder__in=list(living))
+        .values_list("id", flat=True)[:1000]
+    )
+    return Run.objects.filter(pk__in=ids, outcome="running").update(
+        outcome="interrupted", finished_at=timezone.now(), message="the process ended without a word"
+    )
