@@ -73,7 +73,8 @@ CLAIM_TRANSITIONS: dict[ClaimState, frozenset[ClaimState]] = {
     C.CLAIMED: frozenset({C.RELEASING}),
     C.RELEASING: frozenset({C.RELEASED, C.CLAIMED}),
     C.LOST: frozenset(),
-    C.DROPPED: frozenset(),
+    # A process that recovery thought dead may still have claimed the row: Moodle's row decides.
+    C.DROPPED: frozenset({C.CLAIMED}),
     C.RELEASED: frozenset(),
 }
 

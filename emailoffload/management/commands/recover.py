@@ -1,0 +1,26 @@
+"""`manage.py recover`: settle what dead processes left behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from emailoffload.management.reporting import ReportingCommand, refusal
+from emailoffload.worker import recover
+
+
+class Command(ReportingCommand):
+    """Settle intents, releases, leases and sends whose process has died: one pass."""
+
+    help = "Settle intents, releases, leases and sends that a dead process left behind. One pass."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run the pass."""
+        result = recover.run()
+        if result.busy:
+            text = "Another recovery is at work; nothing was done."
+        elif result.refused:
+            text = refusal(f"Claims could not be settled. {result.refused}", result.cure)
+        else:
+            settled = [f"{count} {name.replace('_', ' ')}" for name, count in result.counts.items() if count]
+            text = "Settled: " + ", ".join(settled) if settled else "Nothing to settle."
+        self.report(result.as_dict(), text, as_json=options["json"], ok=not result.refused)

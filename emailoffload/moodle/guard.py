@@ -1,0 +1,45 @@
+"""A last guard on the connection to Moodle's database: nothing but reads passes, except from `claims`.
+
+Column grants are the real protection; this one also holds for the sample Moodle (SQLite has no grants) and
+makes a mistake loud in development.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from emailoffload.moodle.router import MoodleIsReadOnly
+
+_READING = frozenset({"SELECT", "SHOW", "SET", "PRAGMA", "EXPLAIN", "SAVEPOINT", "RELEASE", "ROLLBACK", "BEGIN", "COMMIT"})
+_writing: ContextVar[bool] = ContextVar("moodle_writing", default=False)
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Allow UPDATE statements; used by `claims.apply` alone."""
+    token = _writing.set(True)
+    try:
+        yield
+    finally:
+        _writing.reset(token)
+
+
+def refuse_writes(
+    execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]
+) -> Any:
+    """Execute a statement unless it would change something. Raises MoodleIsReadOnly."""
+    word = sql.lstrip("( \n\t").split(None, 1)[0].upper()
+    if word not in _READING and not (word == "UPDATE" and _writing.get()):
+        raise MoodleIsReadOnly(f"{word} is refused on Moodle's database; claims.py alone writes to it")
+    return execute(sql, params, many, context)
+
+
+def install(sender: object, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+    """Put the guard on each new connection to Moodle's database (signal `connection_created`)."""
+    if connection.alias == "moodle" and refuse_writes not in connection.execute_wrappers:
+        connection.execute_wrappers.append(refuse_writes)

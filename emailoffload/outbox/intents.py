@@ -1,0 +1,232 @@
+"""Claims in our own database: intended before the claim is made, settled after it (design §3.4).
+
+1. `intend` stores claims as *intended* with their mails as *prepared*, in one transaction.
+2. The caller claims in Moodle's database.
+3. `settle` marks what was won as *claimed* (mails *queued*) and what was not as *lost* (mails dropped).
+
+A crash between the steps leaves intents that recovery settles by looking at Moodle's rows.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from emailoffload.outbox import content
+from emailoffload.outbox.models import Claim, Content, Email, Run
+from emailoffload.outbox.states import ClaimState, EmailState
+from emailoffload.sources import reasons
+from emailoffload.sources.protocol import Candidate, RenderedMail
+
+
+@dataclass(frozen=True, slots=True)
+class Intended:
+    """What `intend` stored, and the rows that it left alone with the reason."""
+
+    claims: dict[int, Claim]
+    """Claims by Moodle's row id."""
+    left: dict[int, str]
+    """Reason codes by Moodle's row id."""
+
+
+def intent_key(candidate: Candidate) -> str:
+    """Names one mail owed: the row with the values read. Unique among claims that are intended or held."""
+    return _key(candidate.source, candidate.row_id, candidate.before)
+
+
+def _key(source: str, row_id: int, before: Mapping[str, int]) -> str:
+    return f"{source}:{row_id}:" + ":".join(str(before[name]) for name in sorted(before))
+
+
+def moment(seconds: int) -> dt.datetime:
+    """Moodle's UNIX seconds as an aware datetime."""
+    return dt.datetime.fromtimestamp(seconds, dt.UTC)
+
+
+def intend(candidates: Sequence[Candidate], run: Run | None) -> Intended:
+    """Store the intent to claim, with the rendered mails, in one transaction.
+
+    Left alone are rows that another process is claiming or holds, and rows that were handed back to Moodle
+    with these very values: claiming those again would take back what a person or a fallback gave away.
+    """
+    for _ in range(3):
+        taken = _taken(candidates)
+        fresh = [candidate for candidate in candidates if candidate.row_id not in taken]
+        try:
+            return Intended(_store(fresh, run), taken)
+        except IntegrityError:
+            continue  # another process stored the same intent after we looked; look again
+    return Intended({}, {candidate.row_id: reasons.CLAIM_IN_PROGRESS for candidate in candidates})
+
+
+def _taken(candidates: Sequence[Candidate]) -> dict[int, str]:
+    keys = {intent_key(candidate): candidate.row_id for candidate in candidates}
+    held = Claim.objects.filter(intent_key__in=list(keys)).values_list("intent_key", flat=True)
+    taken = {keys[key]: reasons.CLAIM_IN_PROGRESS for key in held if key is not None}
+    by_row = {candidate.row_id: candidate for candidate in candidates}
+    released = Claim.objects.filter(
+        source=candidates[0].source if candidates else "", row_id__in=list(by_row), state=ClaimState.RELEASED
+    ).values_list("row_id", "before")
+    for row_id, before in released:
+        if before == dict(by_row[row_id].before):
+            taken[row_id] = reasons.HANDED_BACK
+    return taken
+
+
+def _store(candidates: Sequence[Candidate], run: Run | None) -> dict[int, Claim]:
+    now = timezone.now()
+    claims = [_claim(candidate, run, now) for candidate in candidates]
+    emails: list[Email] = []
+    mails: list[RenderedMail] = []
+    with transaction.atomic():
+        Claim.objects.bulk_create(claims)
+        _with_ids(Claim, claims)
+        for claim, candidate in zip(claims, candidates, strict=True):
+            for mail in candidate.mails:
+                emails.append(_email(claim, mail, now))
+                mails.append(mail)
+        Email.objects.bulk_create(emails)
+        _with_ids(Email, emails)
+        contents = []
+        for email, mail in zip(emails, mails, strict=True):
+            key_id, body = content.seal(mail)
+            contents.append(Content(email_id=email.pk, key_id=key_id, body=body))
+        Content.objects.bulk_create(contents)
+    return {claim.row_id: claim for claim in claims}
+
+
+def _with_ids(model: type[Claim] | type[Email], rows: Sequence[Claim] | Sequence[Email]) -> None:
+    """Fill in primary keys where the server does not return them from an INSERT of several rows (MySQL)."""
+    if not rows or rows[0].pk is not None:
+        return
+    ids = dict(model.objects.filter(ref__in=[row.ref for row in rows]).values_list("ref", "pk"))  # type: ignore[attr-defined]
+    for row in rows:
+        row.pk = ids[row.ref]
+
+
+def _claim(candidate: Candidate, run: Run | None, now: dt.datetime) -> Claim:
+    return Claim(
+        source=candidate.source,
+        row_id=candidate.row_id,
+        intent_key=intent_key(candidate),
+        before=dict(candidate.before),
+        after=dict(candidate.after),
+        under_lock=candidate.under_lock,
+        user_id=candidate.user_id,
+        user_name=candidate.user_name[:255],
+        user_email=candidate.user_email[:254],
+        activity_id=candidate.activity_id,
+        activity_name=candidate.activity_name[:255],
+        cmid=candidate.cmid,
+        course_id=candidate.course_id,
+        course_name=candidate.course_name[:1333],
+        company_id=candidate.company_id,
+        company_name=candidate.company_name[:255],
+        ordinal=candidate.ordinal,
+        is_last=candidate.is_last,
+        completiontime=candidate.completiontime,
+        run=run,
+        due_at=moment(candidate.due),
+        created_at=now,
+    )
+
+
+def _email(claim: Claim, mail: RenderedMail, now: dt.datetime) -> Email:
+    start = max(claim.due_at, now)
+    return Email(
+        claim=claim,
+        source=claim.source,
+        role=mail.role,
+        user_id=claim.user_id,
+        recipient_id=mail.recipient_id,
+        activity_id=claim.activity_id,
+        course_id=claim.course_id,
+        company_id=claim.company_id,
+        address=mail.to_address[:254],
+        name=mail.to_name[:255],
+        subject=mail.subject[:998],
+        sensitive=mail.sensitive,
+        state=EmailState.PREPARED,
+        state_at=now,
+        created_at=now,
+        due_at=claim.due_at,
+        next_try_at=claim.due_at,
+        deadline_at=start + dt.timedelta(seconds=settings.SEND_DEADLINE_SECONDS),
+    )
+
+
+def settle(won: Collection[int], lost: Collection[int]) -> int:
+    """Mark claims, by their ids, as won or lost, in one transaction; returns how many are now claimed.
+
+    Mails of lost claims are dropped, nobody was promised them.
+    """
+    now = timezone.now()
+    with transaction.atomic():
+        claimed = 0
+        if won:
+            claimed = Claim.objects.filter(pk__in=won, state=ClaimState.INTENDED).update(
+                state=ClaimState.CLAIMED, claimed_at=now
+            )
+            if claimed < len(won):
+                claimed += sum(
+                    _wake(claim, now)
+                    for claim in Claim.objects.select_for_update().filter(pk__in=won, state=ClaimState.DROPPED)
+                )
+            Email.objects.filter(
+                claim__in=won, claim__state=ClaimState.CLAIMED, state=EmailState.PREPARED
+            ).update(state=EmailState.QUEUED, state_at=now)
+        if lost:
+            _lose(lost, now, "")
+    return claimed
+
+
+def _lose(claim_ids: Collection[int], now: dt.datetime, note: str) -> None:
+    Email.objects.filter(claim__in=claim_ids, state=EmailState.PREPARED).delete()
+    Claim.objects.filter(pk__in=claim_ids, state__in=[ClaimState.INTENDED, ClaimState.DROPPED]).update(
+        state=ClaimState.LOST, settled_at=now, intent_key=None, note=note
+    )
+
+
+def _wake(claim: Claim, now: dt.datetime) -> bool:
+    """Settle a claim that recovery had dropped while its process, thought dead, was about to claim the row.
+
+    Moodle's row holds its values. If meanwhile another process stored the same intent with the same values,
+    the row is that one's: it holds the key, and will find its own values in the row too. Otherwise it is ours.
+    """
+    key = _key(claim.source, claim.row_id, claim.before)
+    holder = Claim.objects.select_for_update().filter(intent_key=key).first()
+    if holder is not None and holder.after == claim.after:
+        _lose([claim.pk], now, "another process holds this row")
+        return False
+    claim.state = ClaimState.CLAIMED
+    claim.claimed_at, claim.settled_at, claim.note = now, None, "claimed by a process that was thought dead"
+    claim.intent_key = key if holder is None else f"{key}:{claim.pk}"
+    claim.save(update_fields=["state", "claimed_at", "settled_at", "note", "intent_key"])
+    return True
+
+
+def drop(claim_ids: Collection[int], note: str) -> int:
+    """Give up intents whose row still holds its old values: nothing happened in Moodle; returns how many.
+
+    Their mails stay *prepared* for a while (`forget_dropped`), because a process that was stopped between
+    intent and claim might still wake up and claim the row: recovery looks at dropped claims again.
+    """
+    return Claim.objects.filter(pk__in=claim_ids, state=ClaimState.INTENDED).update(
+        state=ClaimState.DROPPED, settled_at=timezone.now(), intent_key=None, note=note
+    )
+
+
+def forget_dropped(before: dt.datetime) -> int:
+    """Delete the prepared mails of claims that were dropped before a time; returns how many mails."""
+    ids = list(
+        Email.objects.filter(
+            state=EmailState.PREPARED, claim__state=ClaimState.DROPPED, claim__settled_at__lt=before
+        ).values_list("pk", flat=True)[:1000]
+    )
+    Email.objects.filter(pk__in=ids, state=EmailState.PREPARED).delete()
+    return len(ids)

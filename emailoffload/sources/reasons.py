@@ -1,0 +1,92 @@
+"""Why a row is claimed or stays with Moodle: the codes that passes count and pages explain.
+
+A code is stable (scripts read it); its meaning is a sentence for people.
+"""
+
+from __future__ import annotations
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+CLAIMED_AHEAD = "claimed_ahead"
+CLAIMED_UNDER_LOCK = "claimed_under_lock"
+LAST_MAIL_OWED = "last_mail_owed"
+
+CRON_RUNNING = "cron_running"
+LOCK_UNAVAILABLE = "lock_unavailable"
+ADHOC_TASK_QUEUED = "adhoc_task_queued"
+CLAIM_IN_PROGRESS = "claim_in_progress"
+HANDED_BACK = "handed_back"
+TOO_LATE = "too_late"
+COMPLETES_FIRST = "completes_first"
+COMPLETION_UNCLEAR = "completion_unclear"
+NO_COURSE_MODULE = "no_course_module"
+NO_COURSE = "no_course"
+MODULE_BEING_DELETED = "module_being_deleted"
+USER_MISSING = "user_missing"
+USER_DELETED = "user_deleted"
+NOT_ENROLLED = "not_enrolled"
+TARGET_COMPLETE = "target_complete"
+SUPPRESS_COURSE_COMPLETE = "suppress_course_complete"
+RECIPIENT_MANAGER = "recipient_manager"
+RECIPIENT_BOTH = "recipient_both"
+COMPANY_CC = "company_cc"
+NOBODY_TO_MAIL = "nobody_to_mail"
+BROKEN_ROW = "broken_row"
+CLAIMS_PAUSED = "claims_paused"
+DELIVERY_UNHEALTHY = "delivery_unhealthy"
+NO_CAPACITY = "no_capacity"
+COMMITTED_LATE = "committed_late"
+STOPPED = "stopped"
+
+ROW_RESTORED = "row_restored"
+ROW_CHANGED = "row_changed"
+ROW_REMOVED = "row_removed"
+COMPLETED_MEANWHILE = "completed_meanwhile"
+
+MEANINGS: dict[str, Promise] = {
+    CLAIMED_AHEAD: _("claimed before it was due"),
+    CLAIMED_UNDER_LOCK: _("already due, claimed while we held Moodle's cron lock"),
+    LAST_MAIL_OWED: _("the last mail owed for this learner's activity"),
+    CRON_RUNNING: _("already due, and Moodle's cron is sending at this moment"),
+    LOCK_UNAVAILABLE: _("already due, and Moodle's cron lock cannot be shared on this site"),
+    ADHOC_TASK_QUEUED: _("already due, and Moodle has queued its own task for the activity"),
+    CLAIM_IN_PROGRESS: _("another process is claiming it"),
+    HANDED_BACK: _("we handed this reminder back to Moodle"),
+    TOO_LATE: _("more than two days overdue: Moodle drops it without a mail"),
+    COMPLETES_FIRST: _("the activity completes before the reminder is due: Moodle sends none"),
+    COMPLETION_UNCLEAR: _("the activity completes at about the time the reminder is due"),
+    NO_COURSE_MODULE: _("the activity has no course module: Moodle's data are damaged"),
+    NO_COURSE: _("the activity's course does not exist: Moodle's data are damaged"),
+    MODULE_BEING_DELETED: _("the activity is being deleted"),
+    USER_MISSING: _("the user does not exist"),
+    USER_DELETED: _("the user is deleted"),
+    NOT_ENROLLED: _("the user is no longer an active learner of the course"),
+    TARGET_COMPLETE: _("the learner has completed the activity that the reminder is about"),
+    SUPPRESS_COURSE_COMPLETE: _("the activity is suppressed by course completion, a site's own patch"),
+    RECIPIENT_MANAGER: _("the activity mails managers only, which this Moodle cannot do"),
+    RECIPIENT_BOTH: _("the activity mails users and managers, which makes Moodle's own cron fail: change it to users"),
+    COMPANY_CC: _("the user's company gets a copy by a site's own patch"),
+    NOBODY_TO_MAIL: _("the reminder has no recipient"),
+    BROKEN_ROW: _("the row could not be handled; the row errors say why"),
+    CLAIMS_PAUSED: _("claiming is paused"),
+    DELIVERY_UNHEALTHY: _("delivery through SES is not healthy"),
+    NO_CAPACITY: _("more would be claimed than can be sent in time"),
+    COMMITTED_LATE: _("the claim took too long and was undone"),
+    STOPPED: _("the pass was asked to stop"),
+    ROW_RESTORED: _("Moodle's row was set back, so Moodle sends it"),
+    ROW_CHANGED: _("Moodle's row was changed by someone else"),
+    ROW_REMOVED: _("Moodle's row was removed"),
+    COMPLETED_MEANWHILE: _("the learner completed the activity before the reminder was due"),
+}
+
+
+def meaning(code: str) -> str:
+    """The sentence for a reason code, of this module, of the message gates or of rendering; else the code."""
+    from emailoffload.moodle import messaging
+    from emailoffload.moodle.formatting import errors
+
+    for table in (MEANINGS, messaging.MEANINGS, getattr(errors, "MEANINGS", {})):
+        if code in table:
+            return str(table[code])
+    return code.replace("_", " ")

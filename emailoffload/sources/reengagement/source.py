@@ -1,0 +1,357 @@
+"""mod_reengagement's reminders as a source: find due rows, decide each with a reason, render, recheck.
+
+What is claimed is exactly what facts §2-§3.4 allow; everything else stays with Moodle, which then does with it
+what it always does. One row that cannot be handled is reported as such and never stops the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from emailoffload.moodle import enrolment, loaders, messaging, variants
+from emailoffload.moodle.formatting.errors import Unrenderable
+from emailoffload.moodle.formatting.names import fullname
+from emailoffload.moodle.site import load_site
+from emailoffload.moodle.types import (
+    EMAILUSER_TIME,
+    RECIPIENT_BOTH,
+    RECIPIENT_USER,
+    Activity,
+    InProgress,
+    Learner,
+    SiteConfig,
+    TextContext,
+    User,
+)
+from emailoffload.sources import reasons
+from emailoffload.sources.protocol import Candidate, ClaimView, Decision, Recheck, RenderedMail
+from emailoffload.sources.reengagement import scan, timing
+from emailoffload.sources.reengagement.texts import PreparedActivity, TextRenderer
+
+log = logging.getLogger(__name__)
+NAME = "reengagement"
+
+
+@dataclass(frozen=True, slots=True)
+class _Eligibility:
+    """What the gates of facts §2.7, §5 and §6 need for a set of rows, loaded with a bounded number of queries."""
+
+    activities: dict[int, Activity]
+    users: dict[int, User]
+    learners: dict[tuple[int, int], Learner]
+    enrolled: set[tuple[int, int]]
+    completed_targets: set[tuple[int, int]]
+
+
+class ReengagementSource:
+    """The source for one pass: the site's configuration is read once and used for the whole pass."""
+
+    name = NAME
+
+    def __init__(self, *, parity: str, site: SiteConfig | None = None) -> None:
+        self.site = site or load_site()
+        self.variant = variants.detect()
+        self.gates = messaging.MessageGates.load(self.site)
+        self.renderer = TextRenderer(self.site, "strict" if parity == "strict" else "default")
+        self._activities: dict[int, Activity | None] = {}
+        self._prepared: dict[int, PreparedActivity | Unrenderable] = {}
+        self._contexts: dict[int, TextContext] = {}
+        self._company_cc: set[int] | None = None
+
+    # --- find ---
+
+    def find(self, horizon: int) -> Iterator[InProgress]:
+        """Rows that Moodle would find due before `horizon` (UNIX seconds)."""
+        return scan.due_rows(horizon)
+
+    # --- decide and render ---
+
+    def decide(self, rows: Sequence[InProgress], clock: timing.Clock) -> list[Decision]:
+        """One decision per row, in the order given; what is to be claimed is rendered.
+
+        A bounded number of queries for any number of rows. Raises database errors; anything that goes wrong
+        with one row becomes the decision BROKEN_ROW for that row.
+        """
+        decisions: dict[int, Decision] = {}
+        hopeful: list[tuple[InProgress, timing.Plan]] = []
+        facts = self._load(rows)
+        for row in rows:
+            try:
+                verdict = self._first_look(row, facts, clock)
+            except Exception as error:
+                verdict = self._broken(row, error)
+            if isinstance(verdict, timing.Plan):
+                hopeful.append((row, verdict))
+            else:
+                decisions[row.id] = verdict
+        companies = loaders.load_company_of({row.userid for row, _ in hopeful})
+        for row, plan in hopeful:
+            try:
+                decisions[row.id] = self._render(row, plan, facts, companies)
+            except Unrenderable as error:
+                decisions[row.id] = Decision(row.id, error.reason, detail=error.detail)
+            except Exception as error:
+                decisions[row.id] = self._broken(row, error)
+        return [decisions[row.id] for row in rows]
+
+    def _broken(self, row: InProgress, error: Exception) -> Decision:
+        # The text of an exception may quote a learner's data; its type and place do not.
+        log.exception("reminder %s could not be handled", row.id, exc_info=None)
+        return Decision(row.id, reasons.BROKEN_ROW, detail=f"{type(error).__name__} while handling the row")
+
+    def _load(self, rows: Sequence[InProgress]) -> _Eligibility:
+        self._load_activities({row.reengagement for row in rows})
+        activities = {id_: a for id_ in {r.reengagement for r in rows} if (a := self._activities[id_]) is not None}
+        users = loaders.load_users({row.userid for row in rows})
+        pairs: set[tuple[int, int]] = set()
+        modules: set[tuple[int, int]] = set()
+        targets: set[tuple[int, int]] = set()
+        for row in rows:
+            activity = activities.get(row.reengagement)
+            if activity is None or activity.course is None or activity.cmid is None or row.userid not in users:
+                continue
+            pairs.add((row.userid, activity.course.id))
+            modules.add((activity.cmid, row.userid))
+            if activity.suppresstarget > 0:
+                targets.add((row.userid, activity.suppresstarget))
+        prepared = [p for a in activities.values() if isinstance(p := self._prepare(a), PreparedActivity)]
+        learners = loaders.load_learners(
+            pairs,
+            groups=any(p.uses_groups for p in prepared),
+            field_ids={f.id for p in prepared for f in p.profile_fields},
+            preference_names=messaging.PREFERENCE_NAMES,
+            users=users,
+        )
+        return _Eligibility(
+            activities=activities,
+            users=users,
+            learners=learners,
+            enrolled=enrolment.eligible(modules, int(time.time()), self.site),
+            completed_targets=loaders.load_target_completions(targets) if targets else set(),
+        )
+
+    def _load_activities(self, ids: set[int]) -> None:
+        new = ids - self._activities.keys()
+        if not new:
+            return
+        loaded = loaders.load_activities(new)
+        for id_ in new:
+            self._activities[id_] = loaded.get(id_)
+        courses = {a.course.id for a in loaded.values() if a.course} - self._contexts.keys()
+        if courses:
+            self._contexts |= loaders.load_text_contexts(courses, self.site)
+
+    def _prepare(self, activity: Activity) -> PreparedActivity | Unrenderable:
+        """The activity's texts made ready, once per pass; or why they cannot be rendered."""
+        if activity.id not in self._prepared:
+            context = self._contexts.get(activity.course.id, TextContext()) if activity.course else TextContext()
+            try:
+                self._prepared[activity.id] = self.renderer.prepare(activity, context)
+            except Unrenderable as error:
+                self._prepared[activity.id] = error
+        return self._prepared[activity.id]
+
+    def _first_look(self, row: InProgress, facts: _Eligibility, clock: timing.Clock) -> timing.Plan | Decision:
+        """Everything that can be said before rendering: the row's plan, or the decision to leave it."""
+
+        def leave(reason: str, detail: str = "") -> Decision:
+            return Decision(row.id, reason, detail=detail)
+
+        activity = facts.activities.get(row.reengagement)
+        user = facts.users.get(row.userid)
+        plan = timing.plan(row, activity.remindercount, activity.emaildelay, clock) if activity else ""
+        if isinstance(plan, str) and plan:
+            return leave(plan)
+        reason = self._not_eligible(row.userid, activity, user, facts)
+        if reason:
+            return leave(reason)
+        assert activity is not None
+        assert isinstance(plan, timing.Plan)
+        prepared = self._prepare(activity)
+        if isinstance(prepared, Unrenderable):
+            return leave(prepared.reason, prepared.detail)
+        return plan
+
+    def _not_eligible(self, userid: int, activity: Activity | None, user: User | None, facts: _Eligibility) -> str:
+        """Why Moodle would not mail this user for this activity, or why we cannot; '' if nothing speaks against it."""
+        if activity is None or activity.cmid is None or activity.context_path is None:
+            return reasons.NO_COURSE_MODULE
+        if activity.course is None:
+            return reasons.NO_COURSE
+        if activity.deletioninprogress:
+            return reasons.MODULE_BEING_DELETED
+        if user is None:
+            return reasons.USER_MISSING
+        if user.deleted:
+            return reasons.USER_DELETED
+        if activity.emailrecipient == RECIPIENT_BOTH:
+            return reasons.RECIPIENT_BOTH
+        if activity.emailrecipient != RECIPIENT_USER:
+            return reasons.RECIPIENT_MANAGER
+        if activity.suppresstarget < 0:
+            return reasons.SUPPRESS_COURSE_COMPLETE
+        if self.variant.company_cc and userid in self._copied_users():
+            return reasons.COMPANY_CC
+        if (activity.cmid, userid) not in facts.enrolled:
+            return reasons.NOT_ENROLLED
+        if activity.suppresstarget and (userid, activity.suppresstarget) in facts.completed_targets:
+            return reasons.TARGET_COMPLETE
+        return ""
+
+    def _copied_users(self) -> set[int]:
+        """Users whose company gets copies by the site's own patch (facts §2.11, P-akt)."""
+        if self._company_cc is None:
+            self._company_cc = loaders.load_users_with_company_cc()
+        return self._company_cc
+
+    def _render(
+        self, row: InProgress, plan: timing.Plan, facts: _Eligibility, companies: dict[int, tuple[int, str]]
+    ) -> Decision:
+        activity = facts.activities[row.reengagement]
+        course = activity.course
+        assert course is not None
+        assert activity.cmid is not None
+        learner = facts.learners[(row.userid, course.id)]
+        mails, refusal = self._mails(activity, learner)
+        if not mails:
+            return Decision(row.id, refusal.reason if refusal else reasons.NOBODY_TO_MAIL)
+        company = companies.get(row.userid)
+        candidate = Candidate(
+            source=NAME,
+            row_id=row.id,
+            before={"emailsent": row.emailsent, "emailtime": row.emailtime, "completed": row.completed},
+            after={"emailsent": plan.emailsent, "emailtime": plan.emailtime, "completed": row.completed},
+            under_lock=plan.under_lock,
+            due=row.emailtime,
+            user_id=row.userid,
+            user_name=fullname(learner.user, self.site).strip(),
+            user_email=learner.user.email,
+            activity_id=activity.id,
+            activity_name=activity.name,
+            cmid=activity.cmid,
+            course_id=course.id,
+            course_name=course.fullname,
+            ordinal=row.emailsent + 1,
+            is_last=plan.is_last,
+            completiontime=row.completiontime,
+            company_id=company[0] if company else None,
+            company_name=company[1] if company else "",
+            mails=mails,
+        )
+        if plan.is_last:
+            reason = reasons.LAST_MAIL_OWED
+        else:
+            reason = reasons.CLAIMED_UNDER_LOCK if plan.under_lock else reasons.CLAIMED_AHEAD
+        return Decision(row.id, reason, candidate)
+
+    def _mails(
+        self, activity: Activity, learner: Learner
+    ) -> tuple[tuple[RenderedMail, ...], messaging.Refusal | None]:
+        """The mails of one reminder in Moodle's order, and why the user gets none if so (facts §2.8, §5)."""
+        prepared = self._prepare(activity)
+        assert isinstance(prepared, PreparedActivity)
+        sender = self.gates.sender()
+        mails: list[RenderedMail] = []
+        delivery = self.gates.for_user(learner)
+        refusal = delivery if isinstance(delivery, messaging.Refusal) else None
+        if refusal and refusal.aborts:
+            return (), refusal
+        base = RenderedMail(
+            role="user",
+            to_address="",
+            to_name="",
+            from_address=sender.from_address,
+            from_name=sender.from_name,
+            reply_to_address=sender.reply_to_address,
+            reply_to_name=sender.reply_to_name,
+            subject="",
+            text="",
+            html=None,
+        )
+        if isinstance(delivery, messaging.Delivery):
+            texts = self.renderer.render_user(prepared, learner, as_html=delivery.as_html)
+            mails.append(
+                replace(
+                    base,
+                    to_address=delivery.address,
+                    to_name=delivery.to_name,
+                    subject=self.gates.subject(texts.subject, delivery),
+                    text=texts.text,
+                    html=texts.html,
+                    recipient_id=learner.user.id,
+                )
+            )
+        third = None
+        for address in activity.thirdpartyemails.split(","):
+            other = self.gates.for_address(address.strip()) if address.strip() else None
+            if not isinstance(other, messaging.Delivery):
+                continue
+            third = third or self.renderer.render_third_party(prepared, learner)
+            mails.append(
+                replace(
+                    base,
+                    role="thirdparty",
+                    to_address=other.address,
+                    to_name=other.to_name,
+                    subject=self.gates.subject(third.subject, other),
+                    text=third.text,
+                )
+            )
+        return tuple(mails), refusal
+
+    # --- recheck ---
+
+    def recheck(self, views: Sequence[ClaimView], now: int) -> list[Recheck]:
+        """Which claims' mails may no longer leave, and why: all that Moodle would test at the due time.
+
+        Facts §3.4: the row, the two-day rule, user, module, enrolment, suppress target, message preferences.
+        A bounded number of queries. Raises database errors.
+        """
+        rows = loaders.load_inprogress([view.row_id for view in views])
+        stand_ins = [_stand_in(view, rows.get(view.row_id)) for view in views]
+        facts = self._load(stand_ins)
+        found: list[Recheck] = []
+        for view in views:
+            reason = _row_verdict(view, rows.get(view.row_id), now)
+            activity = facts.activities.get(view.activity_id)
+            user = facts.users.get(view.user_id)
+            if not reason and activity is not None and activity.emailuser != EMAILUSER_TIME:
+                reason = reasons.ROW_CHANGED
+            reason = reason or self._not_eligible(view.user_id, activity, user, facts)
+            if reason:
+                found.append(Recheck(view.claim_id, reason))
+                continue
+            assert activity is not None
+            assert activity.course is not None
+            delivery = self.gates.for_user(facts.learners[(view.user_id, activity.course.id)])
+            if isinstance(delivery, messaging.Refusal) and "user" in view.roles:
+                found.append(Recheck(view.claim_id, delivery.reason, roles=("user",)))
+        return found
+
+
+def _stand_in(view: ClaimView, row: InProgress | None) -> InProgress:
+    """The claim's row as it is, or as it was where it is gone, so that the same loading serves both."""
+    return row or InProgress(
+        view.row_id, view.activity_id, view.user_id, view.completiontime, view.due, view.after["emailsent"], 0
+    )
+
+
+def _row_verdict(view: ClaimView, row: InProgress | None, now: int) -> str:
+    """What the row in Moodle says about a claim (facts §3.4); '' if the mail may leave."""
+    if view.due + timing.TWO_DAYS < now:
+        return reasons.TOO_LATE
+    if row is None:
+        # Deleted by Moodle's completion phase, or by a reset. With something sent before, Moodle would have
+        # sent nothing more; as the first mail it is owed, but only if completion is why the row is gone.
+        if view.before["emailsent"] >= 1:
+            return reasons.COMPLETED_MEANWHILE
+        return "" if view.completiontime < now else reasons.ROW_REMOVED
+    values = (row.emailsent, row.emailtime)
+    if values == (view.after["emailsent"], view.after["emailtime"]):
+        return ""
+    if values == (view.before["emailsent"], view.before["emailtime"]):
+        return reasons.ROW_RESTORED
+    return reasons.ROW_CHANGED

@@ -1,0 +1,308 @@
+"""One pass of the interceptor: find due and soon due rows, decide, render, claim (design §3).
+
+Steps for each batch; the numbers are those of design §3.4:
+0. decide and render: what cannot be rendered is never claimed.
+1. store the intent with the rendered mails (our database).
+2. claim in Moodle's database, for rows already due while we hold Moodle's own cron lock.
+3. mark what was won and what was lost (our database).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from emailoffload.delivery import health
+from emailoffload.moodle import claims, cronlock
+from emailoffload.moodle.errors import MoodleProblem, require_ready
+from emailoffload.moodle.types import InProgress
+from emailoffload.moodle.variants import Variant
+from emailoffload.outbox import intents, switches
+from emailoffload.outbox.models import Claim, RowError
+from emailoffload.sources import reasons, registry
+from emailoffload.sources.protocol import Candidate, Decision
+from emailoffload.sources.reengagement.source import ReengagementSource
+from emailoffload.sources.reengagement.timing import Clock
+from emailoffload.worker import killpoints, lease, runs, stopping
+from emailoffload.worker.recover_intents import recover_intents
+
+log = logging.getLogger(__name__)
+ROW_ERRORS = frozenset({reasons.BROKEN_ROW, reasons.NO_COURSE_MODULE, reasons.NO_COURSE, reasons.USER_MISSING})
+"""Reasons that mean damaged data: recorded row by row, for a person to look at."""
+
+
+@dataclass
+class InterceptResult:
+    """What one pass saw and did."""
+
+    seen: int = 0
+    claimed: int = 0
+    lost: int = 0
+    mails: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    left: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Why rows were claimed: code → count."""
+    shadow: bool = False
+    busy: bool = False
+    refused: str = ""
+    cure: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The counts under stable keys, for `--json`, the run's record and django-q's result."""
+        return {
+            "seen": self.seen,
+            "claimed": self.claimed,
+            "lost": self.lost,
+            "left": dict(self.left),
+            "errors": self.errors,
+            "seconds": round(self.seconds, 3),
+            "mails": self.mails,
+            "claimed_by_reason": dict(self.reasons),
+            "shadow": self.shadow,
+            "busy": self.busy,
+            "refused": self.refused,
+            "cure": self.cure,
+        }
+
+
+def run(*, source: str = registry.NAMES[0], shadow: bool = False, lane: str = "") -> InterceptResult:
+    """One pass over one source.
+
+    `shadow` decides and renders but claims nothing. Passes in different `lane`s may run at once; the product
+    uses one, and claims are safe in any number of them. What makes a pass impossible (a database that cannot be
+    reached, an unsupported plugin variant, missing grants) is returned in `refused` and `cure`: nothing was
+    claimed then.
+    """
+    started = time.monotonic()
+    result = InterceptResult(shadow=shadow)
+    with lease.hold(f"intercept-{source}{lane}") as held:
+        if held is None:
+            result.busy = True
+            return result
+        with runs.record("intercept", held.holder) as recording:
+            try:
+                _Pass(source, result, held, recording, shadow=shadow).go()
+            except MoodleProblem as problem:
+                result.refused, result.cure = str(problem), problem.cure
+                recording.refused(f"{problem} {problem.cure}".strip())
+            result.seconds = time.monotonic() - started
+            recording.counts = result.as_dict()
+            if result.errors and not result.refused:
+                recording.errors(f"{result.errors} rows could not be handled")
+    return result
+
+
+class _Pass:
+    """The state of one pass."""
+
+    def __init__(
+        self, source: str, result: InterceptResult, held: lease.Held, recording: runs.Recording, *, shadow: bool
+    ) -> None:
+        self.result = result
+        self.held = held
+        self.recording = recording
+        self.shadow = shadow
+        self.variant: Variant = require_ready()
+        self.source: ReengagementSource = registry.get(source)
+        self.capacity = 0
+        self.lock_refusal = ""
+        """Why due rows stay with Moodle for the rest of this pass."""
+
+    def go(self) -> None:
+        """Run the pass."""
+        recover_intents()
+        refusal = self._why_not()
+        now = int(time.time())
+        lock = cronlock.availability()
+        if not lock.available:
+            self.lock_refusal = reasons.LOCK_UNAVAILABLE
+        soon: list[InProgress] = []
+        due: list[InProgress] = []
+        for row in self.source.find(now + settings.CLAIM_LEAD_SECONDS):
+            self.result.seen += 1
+            if refusal:
+                self.result.left[refusal] += 1
+                continue
+            pile = due if row.emailtime < now + settings.CLAIM_MARGIN_SECONDS else soon
+            pile.append(row)
+            if len(pile) >= settings.CLAIM_BATCH_SIZE:
+                self._batch(pile)
+                pile.clear()
+        for pile in (due, soon):
+            self._batch(pile)
+
+    def _why_not(self) -> str:
+        """A reason for which nothing at all is claimed in this pass, or ''."""
+        if self.shadow:
+            self.capacity = 2**31
+            return ""
+        if switches.pause().claims:
+            return reasons.CLAIMS_PAUSED
+        healthy, why = health.healthy()
+        if not healthy:
+            self.recording.message = why
+            return reasons.DELIVERY_UNHEALTHY
+        self.capacity = health.capacity()
+        return ""
+
+    def _clock(self) -> Clock:
+        return Clock(int(time.time()), settings.CLAIM_MARGIN_SECONDS, settings.MOODLE_CRON_PERIOD_SECONDS)
+
+    def _batch(self, rows: Sequence[InProgress]) -> None:
+        """Decide, render, store, claim and settle one batch of rows."""
+        if not rows:
+            return
+        if stopping.requested() or not self.held.beat():
+            self.recording.interrupted("the pass was asked to stop")
+            self.result.left[reasons.STOPPED] += len(rows)
+            return
+        rows = list(self._without_lock(rows))
+        decisions = self.source.decide(rows, self._clock())
+        candidates = []
+        for decision in decisions:
+            if decision.candidate is None:
+                self.result.left[decision.reason] += 1
+            elif self.capacity < len(decision.candidate.mails):
+                self.result.left[reasons.NO_CAPACITY] += 1
+            else:
+                self.capacity -= len(decision.candidate.mails)
+                candidates.append(decision.candidate)
+        self._record_errors([d for d in decisions if d.reason in ROW_ERRORS], rows)
+        if self.shadow:
+            self._count(decisions, {candidate.row_id for candidate in candidates})
+            return
+        for under_lock in (True, False):
+            part = [candidate for candidate in candidates if candidate.under_lock is under_lock]
+            for start in range(0, len(part), settings.CLAIM_BATCH_SIZE):
+                won = self._claim(part[start : start + settings.CLAIM_BATCH_SIZE], under_lock=under_lock)
+                self._count(decisions, won)
+
+    def _without_lock(self, rows: Sequence[InProgress]) -> Iterator[InProgress]:
+        """The rows that are worth rendering: due ones are not while Moodle's cron holds its lock."""
+        limit = int(time.time()) + settings.CLAIM_MARGIN_SECONDS
+        due = sum(row.emailtime < limit for row in rows)
+        if due and not self.lock_refusal and not self.shadow:
+            self.lock_refusal = self._lock_state()
+        for row in rows:
+            if self.lock_refusal and row.emailtime < limit:
+                self.result.left[self.lock_refusal] += 1
+            else:
+                yield row
+
+    def _lock_state(self) -> str:
+        """'' if the cron lock is free now and no ad hoc task of the plugin's stands in the way; else the reason."""
+        if not cronlock.is_free():
+            return reasons.CRON_RUNNING
+        return self._adhoc_task()
+
+    def _adhoc_task(self) -> str:
+        if self.variant.kind == "adhoc" and cronlock.adhoc_tasks_present():
+            return reasons.ADHOC_TASK_QUEUED
+        return ""
+
+    def _count(self, decisions: Iterable[Decision], won: set[int]) -> None:
+        for decision in decisions:
+            if decision.row_id in won and decision.candidate is not None:
+                self.result.claimed += 1
+                self.result.mails += len(decision.candidate.mails)
+                self.result.reasons[decision.reason] += 1
+
+    def _claim(self, candidates: Sequence[Candidate], *, under_lock: bool) -> set[int]:
+        """Intend, claim and settle; returns Moodle's ids of the rows won."""
+        intended = intents.intend(candidates, self.recording.row)
+        self.result.left.update(intended.left.values())
+        if not intended.claims:
+            return set()
+        killpoints.reached("after_intent")
+        try:
+            won = self._claim_under_lock(intended) if under_lock else self._claim_ahead(intended)
+        except claims.ClaimUnknown as error:
+            # The rows will tell: recovery settles these intents when Moodle's database is back.
+            self.result.errors += 1
+            raise MoodleProblem(
+                str(error), cure="Check Moodle's database; what was being claimed is settled by itself."
+            ) from error
+        killpoints.reached("after_claim")
+        ours = {claim.row_id: claim.pk for claim in intended.claims.values()}
+        lost = set(ours) - won
+        intents.settle([ours[row] for row in won], [ours[row] for row in lost])
+        killpoints.reached("after_marking")
+        return won
+
+    def _claim_under_lock(self, intended: intents.Intended) -> set[int]:
+        """Claim due rows while Moodle's cron lock is ours; nothing where it is not to be had."""
+        with cronlock.CronLock() as lock:
+            refusal = self._adhoc_task() if lock.acquired else reasons.CRON_RUNNING
+            if refusal:
+                self.lock_refusal = refusal
+                self.result.left[refusal] += len(intended.claims)
+                return set()
+            won = claims.apply(_swaps(intended.claims.values()))
+            self.result.lost += len(intended.claims) - len(won)
+            if not lock.still_held():
+                # The server ended the lock's connection: a run of Moodle's may have begun before the claim.
+                log.warning("the cron lock was lost during a claim of %s rows; they are handed back", len(won))
+                won = won - self._undo(intended, won)
+        return won
+
+    def _claim_ahead(self, intended: intents.Intended) -> set[int]:
+        """Claim rows before they are due; a claim that is not committed well before that is undone."""
+        won = claims.apply(_swaps(intended.claims.values()))
+        now = time.time()
+        late = {row for row in won if intended.claims[row].before["emailtime"] <= now}
+        self.result.lost += len(intended.claims) - len(won)
+        return won - self._undo(intended, late)
+
+    def _undo(self, intended: intents.Intended, rows: set[int]) -> set[int]:
+        """Reverse claims that may have come too late: whatever Moodle's run does then, it does alone."""
+        if rows:
+            claims.apply([swap.reversed() for swap in _swaps(intended.claims[row] for row in rows)])
+        self.result.left[reasons.COMMITTED_LATE] += len(rows)
+        return rows
+
+    def _record_errors(self, decisions: Sequence[Decision], rows: Sequence[InProgress]) -> None:
+        """Keep one record per damaged row and cause; seen again, its counter grows."""
+        self.result.errors += len(decisions)
+        if not decisions or self.shadow:
+            return
+        now = timezone.now()
+        by_id = {row.id: row for row in rows}
+        name = self.source.name
+        known = {
+            (error.row_id, error.reason): error
+            for error in RowError.objects.filter(source=name, row_id__in=[d.row_id for d in decisions])
+        }
+        fresh = []
+        for decision in decisions:
+            error = known.get((decision.row_id, decision.reason))
+            if error is None:
+                row = by_id[decision.row_id]
+                fresh.append(
+                    RowError(
+                        source=name,
+                        row_id=row.id,
+                        activity_id=row.reengagement,
+                        user_id=row.userid,
+                        reason=decision.reason,
+                        detail=decision.detail,
+                        first_seen=now,
+                        last_seen=now,
+                    )
+                )
+            else:
+                error.last_seen, error.times, error.detail = now, error.times + 1, decision.detail
+        RowError.objects.bulk_create(fresh, ignore_conflicts=True)
+        RowError.objects.bulk_update(known.values(), ["last_seen", "times", "detail"], batch_size=200)
+
+
+def _swaps(rows: Iterable[Claim]) -> list[claims.Swap]:
+    return [claims.swap_of(claim.row_id, claim.before, claim.after) for claim in rows]

@@ -1,0 +1,54 @@
+"""One pass of recovery: what dead processes left behind is settled by what the databases say."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from emailoffload.moodle.errors import MoodleProblem, check_reachable
+from emailoffload.worker import lease, runs
+from emailoffload.worker.recover_intents import recover_intents
+from emailoffload.worker.recover_sends import recover_sends
+
+
+@dataclass
+class RecoverResult:
+    """What one pass settled."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    busy: bool = False
+    refused: str = ""
+    cure: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The counts under stable keys."""
+        return {
+            **self.counts,
+            "seconds": round(self.seconds, 3),
+            "busy": self.busy,
+            "refused": self.refused,
+            "cure": self.cure,
+        }
+
+
+def run() -> RecoverResult:
+    """One pass. Sends are settled even while Moodle's database cannot be reached; claims then wait."""
+    started = time.monotonic()
+    result = RecoverResult()
+    with lease.hold("recover") as held:
+        if held is None:
+            result.busy = True
+            return result
+        with runs.record("recover", held.holder) as recording:
+            result.counts = {**recover_sends(), "passes_interrupted": runs.settle_interrupted()}
+            try:
+                check_reachable()
+                result.counts |= recover_intents()
+            except MoodleProblem as problem:
+                result.refused, result.cure = str(problem), problem.cure
+                recording.refused(f"{problem} {problem.cure}")
+            result.seconds = time.monotonic() - started
+            recording.counts = result.as_dict()
+    return result
