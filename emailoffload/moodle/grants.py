@@ -20,6 +20,8 @@ CLAIM_COLUMNS = ("emailsent", "emailtime")
 """The columns that a claim writes (design §3.2)."""
 MODULE_COLUMNS = ("id", "course", "name")
 """Columns of each activity plugin's own table that *activitynames* needs (facts §4.6)."""
+_MORE_MODULE_COLUMNS = {"folder": ("display",)}
+"""A folder that is shown on the course page has no page of its own, so it is not linked."""
 
 _MODULE_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 
@@ -35,6 +37,11 @@ def module_tables(prefix: str, names: Iterable[str]) -> dict[str, str]:
     known = {_named(prefix, model._meta.db_table) for model in models.MODELS}
     tables = {name: prefix + name for name in sorted(set(names)) if _MODULE_NAME.match(name)}
     return {name: table for name, table in tables.items() if table not in known}
+
+
+def module_columns(plugin: str) -> tuple[str, ...]:
+    """The columns of an activity plugin's own table that are read."""
+    return MODULE_COLUMNS + _MORE_MODULE_COLUMNS.get(plugin, ())
 
 
 def expected_columns(*, iomad: bool, prefix: str | None = None) -> dict[str, set[str]]:
@@ -71,9 +78,9 @@ def required(
     claimed = result.get(prefix + CLAIM_TABLE)
     if claimed:
         claimed["UPDATE"] = [column for column in CLAIM_COLUMNS if column in claimed["SELECT"]]
-    for table in module_tables(prefix, modules).values():
-        if set(MODULE_COLUMNS) <= columns.get(table, set()):
-            result[table] = {"SELECT": list(MODULE_COLUMNS)}
+    for plugin, table in module_tables(prefix, modules).items():
+        if set(module_columns(plugin)) <= columns.get(table, set()):
+            result[table] = {"SELECT": list(module_columns(plugin))}
     return result
 
 
@@ -125,7 +132,7 @@ def _columns(text: str) -> set[str]:
 def excess_of(lines: Iterable[str], database: str, prefix: str, modules: Iterable[str] = ()) -> list[str]:
     """What lines of SHOW GRANTS give beyond what `moodlegrants` prints, whether or not it exists."""
     everything = {_named(prefix, m._meta.db_table): set(models.columns_of(m)) for m in models.MODELS}
-    everything |= {name: set(MODULE_COLUMNS) for name in module_tables(prefix, modules).values()}
+    everything |= {name: set(module_columns(p)) for p, name in module_tables(prefix, modules).items()}
     allowed = required(prefix, everything, modules)
     found: list[str] = []
     for line in lines:

@@ -1,12 +1,16 @@
-"""Which of Moodle's columns the connected account can see, asked of the database itself."""
+"""Which of Moodle's columns the connected account can see, and how ids are sent in groups."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from emailoffload.moodle import models
+
+CHUNK = 1000
+"""Ids per statement."""
 
 Granted = Mapping[str, Mapping[str, frozenset[str]]]
 """Full table name → column → the privileges held on it, in capitals."""
@@ -41,6 +45,19 @@ def readable_columns(connection: BaseDatabaseWrapper, tables: tuple[str, ...] | 
     for table, column, privileges in rows:
         result.setdefault(table, {})[column] = frozenset(part.strip() for part in privileges.split(","))
     return result
+
+
+def readable(*wanted: type[models.MoodleTable]) -> bool:
+    """Whether the account sees all these tables; a site without IOMAD or Totara has not all of ours."""
+    names = tuple(model._meta.db_table for model in wanted)
+    return readable_columns(connections["moodle"], names).keys() >= set(names)
+
+
+def chunks(values: Iterable[int]) -> Iterator[list[int]]:
+    """The distinct values in ascending order, in lists of at most `CHUNK`."""
+    ordered = sorted(set(values))
+    for start in range(0, len(ordered), CHUNK):
+        yield ordered[start : start + CHUNK]
 
 
 def _marks(count: int) -> str:

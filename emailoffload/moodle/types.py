@@ -152,6 +152,9 @@ class TextContext:
     course_id: int = 0
     activities: tuple[CourseActivityName, ...] = ()
     """The course's activities, for *activitynames* only."""
+    activities_unknown: tuple[str, ...] = ()
+    """Activity plugins with visible activities in the course whose names the account may not read; empty where
+    *activitynames* is off. `moodlegrants` prints what is missing."""
 
 
 @dataclass(frozen=True, slots=True)

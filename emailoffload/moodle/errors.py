@@ -1,0 +1,201 @@
+"""What can be wrong with Moodle's database, each with its cause and cure in plain words.
+
+Commands and passes call `require_ready` first; a MoodleProblem means that nothing was claimed. The texts name
+hosts, databases and tables, never a password or a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from django.db import DatabaseError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from emailoffload.moodle import grants, models, variants
+from emailoffload.moodle.schema import Granted, readable_columns
+
+
+class MoodleProblem(Exception):
+    """Something about Moodle's database keeps us from working.
+
+    Its text is the cause, `cure` says what to do, `code` is a stable name for both.
+    """
+
+    code = "moodle_problem"
+
+    def __init__(self, cause: str, cure: str) -> None:
+        super().__init__(cause)
+        self.cure = cure
+
+
+class MoodleUnreachable(MoodleProblem):
+    """The server does not answer, refuses the account or does not have the database."""
+
+    code = "moodle_unreachable"
+
+
+class PrefixMatchesNothing(MoodleProblem):
+    """No table with MOODLE_DB_PREFIX is visible."""
+
+    code = "prefix_matches_nothing"
+
+
+class GrantsMissing(MoodleProblem):
+    """The account may not read or update what it must."""
+
+    code = "grants_missing"
+
+
+class PluginAbsent(MoodleProblem):
+    """mod_reengagement is not installed."""
+
+    code = "plugin_absent"
+
+
+class UnsupportedVariant(MoodleProblem):
+    """The installed code is unknown, or cannot be claimed from."""
+
+    code = "unsupported_variant"
+
+
+class TaskMissing(MoodleProblem):
+    """Moodle's list of scheduled tasks does not have the one whose lock we need."""
+
+    code = "task_missing"
+
+
+_GRANTS_CURE = "Run `manage.py moodlegrants` and have Moodle's database admin execute what it prints."
+_NETWORK = {2002, 2003, 2005, 2006, 2013, 2026, 1040, 1129, 1130, 1203, 1226}
+_LOGIN = {1045, 1044, 1698, 1251, 2059, 1820, 1862}
+
+
+def translate(error: DatabaseError, connection: BaseDatabaseWrapper) -> MoodleProblem:
+    """The problem behind an error of Moodle's database (the numbers are MySQL's and MariaDB's)."""
+    number = error.args[0] if error.args and isinstance(error.args[0], int) else None
+    name = connection.settings_dict["NAME"]
+    where = _where(connection)
+    if number == 1049:
+        return MoodleUnreachable(
+            f"There is no database {name} on {where}.", "Correct the name at the end of MOODLE_DATABASE_URL."
+        )
+    if number in _LOGIN:
+        return MoodleUnreachable(
+            f"The database server on {where} refuses the account of MOODLE_DATABASE_URL (error {number}).",
+            "Correct its name and password there, or create it as `manage.py moodlegrants` prints.",
+        )
+    if number in {1142, 1143, 1370, 1227}:
+        return GrantsMissing(
+            f"The account of MOODLE_DATABASE_URL lacks a privilege on {name} (error {number}).", _GRANTS_CURE
+        )
+    if number == 1146 or number == 1054:
+        return PrefixMatchesNothing(
+            f"A table or column of Moodle is missing in {name} (error {number}).",
+            "Check MOODLE_DB_PREFIX and that MOODLE_DATABASE_URL names Moodle's own database.",
+        )
+    detail = f"error {number}" if number in _NETWORK or number else type(error).__name__
+    return MoodleUnreachable(
+        f"Moodle's database on {where} cannot be used ({detail}).",
+        "Check that the server runs and is reached from here, and host and port in MOODLE_DATABASE_URL.",
+    )
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn errors of Moodle's database inside the block into MoodleProblem, the original as its cause."""
+    try:
+        yield
+    except DatabaseError as error:
+        raise translate(error, connections["moodle"]) from error
+
+
+def check_reachable() -> Granted:
+    """Connect to Moodle's database and find its tables; the columns that the account can use, by table.
+
+    Raises MoodleUnreachable or PrefixMatchesNothing.
+    """
+    connection = connections["moodle"]
+    _refuse_missing_file(connection)
+    with translated():
+        connection.close_if_unusable_or_obsolete()
+        held = readable_columns(connection)
+        if held:
+            return held
+        elsewhere = _other_prefixes(connection)
+    name, prefix = connection.settings_dict["NAME"], models.table("")
+    if elsewhere:
+        hint = ", ".join(other or "(empty)" for other in elsewhere)
+        cure = f"Set MOODLE_DB_PREFIX to $CFG->prefix of Moodle's config.php; tables here have: {hint}."
+    else:
+        cure = (
+            "Set MOODLE_DB_PREFIX to $CFG->prefix of Moodle's config.php, and check that MOODLE_DATABASE_URL "
+            f"names Moodle's own database. If both are right, the account has no privileges yet. "
+            f"{_GRANTS_CURE}"
+        )
+    raise PrefixMatchesNothing(f"No table that starts with {prefix!r} can be seen in {name}.", cure)
+
+
+def require_ready() -> variants.Variant:
+    """Check everything that a pass needs of Moodle's database, in about fifteen small queries.
+
+    Returns the installed variant, which is a supported one. Raises MoodleUnreachable, PrefixMatchesNothing,
+    GrantsMissing, PluginAbsent or UnsupportedVariant.
+    """
+    held = check_reachable()
+    plugin = {models.table("reengagement"), models.table("reengagement_inprogress")}
+    lacking = grants.missing_of(held, models.table(""), iomad=bool(models.IOMAD_TABLES & held.keys()))
+    core = [text for text in lacking if text.rpartition(" on ")[2] not in plugin]
+    if core:
+        raise _grants_missing(core)
+    with translated():
+        variant = variants.detect()
+    if variant.kind == "absent":
+        raise PluginAbsent(
+            variant.why, "Install it in Moodle, or point MOODLE_DATABASE_URL to the site that has it."
+        )
+    if lacking:
+        raise _grants_missing(lacking)
+    if not variant.supported:
+        raise UnsupportedVariant(variant.why, _cure(variant))
+    if variant.iomad and not held.keys() >= models.IOMAD_TABLES:
+        raise _grants_missing([f"SELECT on {table}" for table in sorted(models.IOMAD_TABLES - held.keys())])
+    return variant
+
+
+def _cure(variant: variants.Variant) -> str:
+    if variant.kind == "disabled":
+        return "Nothing is claimed until it is switched on again in Moodle."
+    return "Nothing is claimed; Moodle goes on sending as before. The documentation lists supported versions."
+
+
+def _grants_missing(lacking: list[str]) -> GrantsMissing:
+    shown = "; ".join(lacking[:5]) + (f"; and {len(lacking) - 5} more" if len(lacking) > 5 else "")
+    return GrantsMissing(f"The account of MOODLE_DATABASE_URL lacks: {shown}.", _GRANTS_CURE)
+
+
+def _where(connection: BaseDatabaseWrapper) -> str:
+    settings: dict[str, Any] = connection.settings_dict
+    if connection.vendor != "mysql":
+        return str(settings["NAME"])
+    host = settings["HOST"] or settings["OPTIONS"].get("unix_socket") or "localhost"
+    return f"{host}:{settings['PORT']}" if settings["PORT"] else str(host)
+
+
+def _refuse_missing_file(connection: BaseDatabaseWrapper) -> None:
+    """SQLite would silently create a file that is not there."""
+    name = str(connection.settings_dict["NAME"])
+    in_memory = name.startswith("file:") or ":memory:" in name
+    if connection.vendor == "sqlite" and not in_memory and not Path(name).is_file():
+        raise MoodleUnreachable(
+            f"The sample Moodle {Path(name).name} does not exist.",
+            "Run `manage.py quickstart`, or set MOODLE_DATABASE_URL to a real site's database.",
+        )
+
+
+def _other_prefixes(connection: BaseDatabaseWrapper) -> list[str]:
+    """Prefixes under which the plugin's table is visible in this database."""
+    suffix = grants.CLAIM_TABLE
+    names = connection.introspection.table_names()
+    return sorted(name[: -len(suffix)] for name in names if name.endswith(suffix))
