@@ -46,8 +46,7 @@ def drain(*, actor: str) -> DrainResult:
     started = time.monotonic()
     result = DrainResult()
     switches.set_pause(switches.Pause(claims=True, by=actor, reason="drain"))
-    for claim_id in list(_unsent()):
-        outcome = release([claim_id], actor=actor, reason="drain")[0]
+    for outcome in release(_unsent(), actor=actor, reason="drain"):
         if outcome.released:
             result.released += 1
         else:

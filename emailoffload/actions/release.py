@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -16,10 +18,9 @@ from emailoffload.outbox.models import AuditEntry, Claim, Email
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.sources.reengagement.timing import TWO_DAYS
 from emailoffload.worker import killpoints
-from emailoffload.worker.recover_intents import finish_release
+from emailoffload.worker.recover_intents import finish_releases
 
-RETURNABLE = (EmailState.QUEUED, EmailState.FAILED)
-"""States of mails that have certainly not left."""
+BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,59 +32,79 @@ class Released:
     why_not: str = ""
 
 
-def release(claim_ids: list[int], *, actor: str, reason: str) -> list[Released]:
-    """Hand claims back to Moodle, each by itself.
+def release(claim_ids: Sequence[int], *, actor: str, reason: str) -> list[Released]:
+    """Hand claims back to Moodle; one outcome per id, in the order given.
 
     Refused, with the reason in words, where a mail of the claim has left or may have left, where Moodle
     would no longer send it (the two-day rule), and where Moodle's row does not hold our values. What happens
-    is recorded in the audit log. Raises `claims.ClaimUnknown` and database errors; recovery settles a claim
-    that was caught in between.
+    is recorded in the audit log. Raises `claims.ClaimUnknown` and database errors; recovery settles claims
+    that were caught in between.
     """
-    return [_release_one(claim_id, actor, reason) for claim_id in claim_ids]
+    outcomes: dict[int, Released] = {}
+    for start in range(0, len(claim_ids), BATCH):
+        outcomes |= _release_batch(claim_ids[start : start + BATCH], actor, reason)
+    return [outcomes[claim_id] for claim_id in claim_ids]
 
 
-def _release_one(claim_id: int, actor: str, reason: str) -> Released:
-    now = timezone.now()
-    refusal = _reserve(claim_id, now)
-    if refusal:
-        return Released(claim_id, False, refusal)
+def _release_batch(claim_ids: Sequence[int], actor: str, reason: str) -> dict[int, Released]:
+    reserved, outcomes = _reserve(claim_ids)
+    if not reserved:
+        return outcomes
     killpoints.reached("release_reserved")
-    claim = Claim.objects.get(pk=claim_id)
-    swap = claims.swap_of(claim.row_id, claim.before, claim.after).reversed()
-    back = claim.row_id in claims.apply([swap])
+    back = claims.apply([claims.swap_of(c.row_id, c.before, c.after).reversed() for c in reserved])
     killpoints.reached("release_written")
-    note = "" if back else _("Moodle's row does not hold our values any more, so it was not handed back")
+    done = [claim.pk for claim in reserved if claim.row_id in back]
+    refused = [claim.pk for claim in reserved if claim.row_id not in back]
+    note = _("Moodle's row does not hold our values any more, so it was not handed back")
     with transaction.atomic():
-        finish_release(claim, timezone.now(), released=back, note=note)
-        AuditEntry.objects.create(
-            actor=actor,
-            action="release" if back else "release_refused",
-            object_type="claim",
-            object_id=str(claim_id),
-            reason=reason,
+        finish_releases(done, refused, note)
+        AuditEntry.objects.bulk_create(
+            AuditEntry(
+                actor=actor,
+                action="release" if claim.row_id in back else "release_refused",
+                object_type="claim",
+                object_id=str(claim.pk),
+                reason=reason,
+            )
+            for claim in reserved
         )
-    return Released(claim_id, back, note)
+    outcomes |= {pk: Released(pk, True) for pk in done}
+    return outcomes | {pk: Released(pk, False, note) for pk in refused}
 
 
-def _reserve(claim_id: int, now: dt.datetime) -> str:
-    """Take the claim and its mails out of the dispatcher's reach, or say why that cannot be done."""
+def _reserve(claim_ids: Sequence[int]) -> tuple[list[Claim], dict[int, Released]]:
+    """Take claims and their mails out of the dispatcher's reach; the others get an outcome that says why not."""
+    now = timezone.now()
+    last_chance = now - dt.timedelta(seconds=TWO_DAYS - settings.MOODLE_CRON_PERIOD_SECONDS)
+    refused: dict[int, Released] = {}
     with transaction.atomic():
-        claim = Claim.objects.select_for_update().filter(pk=claim_id).first()
-        if claim is None:
-            return _("There is no claim %(id)s.") % {"id": claim_id}
-        if claim.state != ClaimState.CLAIMED:
-            return _("The claim is %(state)s, not claimed.") % {"state": claim.get_state_display()}
-        last = claim.due_at + dt.timedelta(seconds=TWO_DAYS - settings.MOODLE_CRON_PERIOD_SECONDS)
-        if now > last:
-            return _("It is almost two days overdue: Moodle would drop it instead of sending it.")
-        mails = Email.objects.filter(claim=claim)
-        total = mails.count()
-        reserved = mails.filter(state=EmailState.QUEUED, lease="").update(
+        found = {claim.pk: claim for claim in Claim.objects.select_for_update().filter(pk__in=claim_ids)}
+        waiting: Counter[int] = Counter()
+        gone: set[int] = set()
+        mails = Email.objects.select_for_update().filter(claim__in=list(found))
+        for claim_id, state, lease in mails.values_list("claim_id", "state", "lease"):
+            if state == EmailState.FAILED or (state == EmailState.QUEUED and not lease):
+                waiting[claim_id] += 1
+            else:
+                gone.add(claim_id)
+        reserved = []
+        for claim_id in claim_ids:
+            claim = found.get(claim_id)
+            if claim is None:
+                why = _("There is no claim %(id)s.") % {"id": claim_id}
+            elif claim.state != ClaimState.CLAIMED:
+                why = _("The claim is %(state)s, not claimed.") % {"state": claim.get_state_display()}
+            elif claim.due_at < last_chance:
+                why = _("It is almost two days overdue: Moodle would drop it instead of sending it.")
+            elif claim_id in gone or not waiting[claim_id]:
+                why = _("A mail of this claim has left, may have left, or is just being sent.")
+            else:
+                reserved.append(claim)
+                continue
+            refused[claim_id] = Released(claim_id, False, why)
+        ids = [claim.pk for claim in reserved]
+        Email.objects.filter(claim__in=ids, state=EmailState.QUEUED).update(
             lease=f"r{uuid.uuid4().hex}", leased_until=now + dt.timedelta(days=3650)
         )
-        failed = mails.filter(state=EmailState.FAILED).count()
-        if reserved + failed < total:
-            transaction.set_rollback(True)
-            return _("A mail of this claim has left, may have left, or is just being sent.")
-        Claim.objects.filter(pk=claim_id).update(state=ClaimState.RELEASING, settled_at=now)
-    return ""
+        Claim.objects.filter(pk__in=ids).update(state=ClaimState.RELEASING, settled_at=now)
+    return reserved, refused

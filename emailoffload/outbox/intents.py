@@ -177,9 +177,10 @@ def settle(won: Collection[int], lost: Collection[int]) -> int:
                     _wake(claim, now)
                     for claim in Claim.objects.select_for_update().filter(pk__in=won, state=ClaimState.DROPPED)
                 )
-            Email.objects.filter(
-                claim__in=won, claim__state=ClaimState.CLAIMED, state=EmailState.PREPARED
-            ).update(state=EmailState.QUEUED, state_at=now)
+            promised = Email.objects.filter(claim__in=won, state=EmailState.PREPARED)
+            if claimed < len(won):
+                promised = promised.filter(claim__state=ClaimState.CLAIMED)
+            promised.update(state=EmailState.QUEUED, state_at=now)
         if lost:
             _lose(lost, now, "")
     return claimed

@@ -20,10 +20,9 @@ from django.conf import settings
 from django.utils import timezone
 
 from emailoffload.delivery import health
-from emailoffload.moodle import claims, cronlock
+from emailoffload.moodle import claims, cronlock, variants
 from emailoffload.moodle.errors import MoodleProblem, require_ready
 from emailoffload.moodle.types import InProgress
-from emailoffload.moodle.variants import Variant
 from emailoffload.outbox import intents, switches
 from emailoffload.outbox.models import Claim, RowError
 from emailoffload.sources import reasons, registry
@@ -111,7 +110,7 @@ class _Pass:
         self.held = held
         self.recording = recording
         self.shadow = shadow
-        self.variant: Variant = require_ready()
+        self.variant = require_ready()
         self.source: ReengagementSource = registry.get(source)
         self.capacity = 0
         self.lock_refusal = ""
@@ -122,8 +121,7 @@ class _Pass:
         recover_intents()
         refusal = self._why_not()
         now = int(time.time())
-        lock = cronlock.availability()
-        if not lock.available:
+        if cronlock.lock_availability().kind is None:
             self.lock_refusal = reasons.LOCK_UNAVAILABLE
         soon: list[InProgress] = []
         due: list[InProgress] = []
@@ -200,12 +198,12 @@ class _Pass:
 
     def _lock_state(self) -> str:
         """'' if the cron lock is free now and no ad hoc task of the plugin's stands in the way; else the reason."""
-        if not cronlock.is_free():
+        if not cronlock.is_free(cronlock.reengagement_lock_target()):
             return reasons.CRON_RUNNING
         return self._adhoc_task()
 
     def _adhoc_task(self) -> str:
-        if self.variant.kind == "adhoc" and cronlock.adhoc_tasks_present():
+        if self.variant.kind == "adhoc" and variants.adhoc_tasks_present():
             return reasons.ADHOC_TASK_QUEUED
         return ""
 
@@ -240,7 +238,7 @@ class _Pass:
 
     def _claim_under_lock(self, intended: intents.Intended) -> set[int]:
         """Claim due rows while Moodle's cron lock is ours; nothing where it is not to be had."""
-        with cronlock.CronLock() as lock:
+        with cronlock.CronLock(cronlock.reengagement_lock_target()) as lock:
             refusal = self._adhoc_task() if lock.acquired else reasons.CRON_RUNNING
             if refusal:
                 self.lock_refusal = refusal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+from collections.abc import Collection
 
 from django.conf import settings
 from django.db import transaction
@@ -71,27 +72,30 @@ def _dropped(now: dt.datetime, counts: dict[str, int]) -> None:
 def _releasing(stale: dt.datetime, counts: dict[str, int]) -> None:
     found = list(Claim.objects.filter(state=ClaimState.RELEASING, settled_at__lt=stale).order_by("pk")[:BATCH])
     rows = _rows(found)
+    back = [claim.pk for claim in found if _holds(rows.get(claim.row_id), claim.before)]
+    kept = [claim.pk for claim in found if claim.pk not in set(back)]
+    with transaction.atomic():
+        finish_releases(back, kept, "Moodle's row does not hold our values")
+    counts["released"] += len(back)
+    counts["unreleased"] += len(kept)
+
+
+def finish_releases(released: Collection[int], kept: Collection[int], note: str) -> None:
+    """Settle claims in state *releasing*: handed back, or still ours because Moodle's row did not allow it."""
     now = timezone.now()
-    for claim in found:
-        back = _holds(rows.get(claim.row_id), claim.before)
-        with transaction.atomic():
-            finish_release(claim, now, released=back)
-        counts["released" if back else "unreleased"] += 1
-
-
-def finish_release(claim: Claim, now: dt.datetime, *, released: bool, note: str = "") -> None:
-    """Settle one claim in state *releasing*: handed back, or still ours because Moodle's row did not allow it."""
-    mails = Email.objects.filter(claim=claim)
     if released:
-        changed = Claim.objects.filter(pk=claim.pk, state=ClaimState.RELEASING).update(
+        Email.objects.filter(
+            claim__in=released,
+            claim__state=ClaimState.RELEASING,
+            state__in=[EmailState.QUEUED, EmailState.FAILED],
+        ).update(state=EmailState.RELEASED, state_at=now, route="moodle", lease="", leased_until=None)
+        Claim.objects.filter(pk__in=released, state=ClaimState.RELEASING).update(
             state=ClaimState.RELEASED, settled_at=now, intent_key=None
         )
-        if changed:
-            mails.filter(state__in=[EmailState.QUEUED, EmailState.FAILED]).update(
-                state=EmailState.RELEASED, state_at=now, route="moodle", lease="", leased_until=None
-            )
-    else:
-        Claim.objects.filter(pk=claim.pk, state=ClaimState.RELEASING).update(
-            state=ClaimState.CLAIMED, settled_at=None, note=note or "Moodle's row does not hold our values"
+    if kept:
+        Email.objects.filter(
+            claim__in=kept, claim__state=ClaimState.RELEASING, state=EmailState.QUEUED
+        ).update(lease="", leased_until=None)
+        Claim.objects.filter(pk__in=kept, state=ClaimState.RELEASING).update(
+            state=ClaimState.CLAIMED, settled_at=None, note=note
         )
-        mails.filter(state=EmailState.QUEUED).update(lease="", leased_until=None)

@@ -6,7 +6,7 @@ statement short; within a window rows come in order of id, a bounded number at a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from django.conf import settings
 from django.db import connections
@@ -66,3 +66,18 @@ def _chunk(after: int, end: int, horizon: int) -> list[InProgress]:
             [after, end, horizon],
         )
         return [InProgress(*row) for row in cursor.fetchall()]
+
+
+def rows_by_id(ids: Sequence[int]) -> dict[int, InProgress]:
+    """The rows that still exist, by id; one query per thousand ids."""
+    inprogress, _ = _tables()
+    found: dict[int, InProgress] = {}
+    with connections["moodle"].cursor() as cursor:
+        for start in range(0, len(ids), 1000):
+            part = ",".join(str(int(id_)) for id_ in ids[start : start + 1000])
+            cursor.execute(
+                "SELECT id, reengagement, userid, completiontime, emailtime, emailsent, completed"  # noqa: S608
+                f" FROM {inprogress} WHERE id IN ({part})"
+            )
+            found |= {row[0]: InProgress(*row) for row in cursor.fetchall()}
+    return found

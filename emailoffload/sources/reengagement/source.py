@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from emailoffload.moodle import enrolment, loaders, messaging, variants
+from emailoffload.moodle import enrolment, loaders, messaging, models, textcontexts, variants
 from emailoffload.moodle.formatting.errors import Unrenderable
 from emailoffload.moodle.formatting.names import fullname
+from emailoffload.moodle.refusals import Refusal
 from emailoffload.moodle.site import load_site
 from emailoffload.moodle.types import (
     EMAILUSER_TIME,
@@ -27,9 +28,9 @@ from emailoffload.moodle.types import (
     User,
 )
 from emailoffload.sources import reasons
-from emailoffload.sources.protocol import Candidate, ClaimView, Decision, Recheck, RenderedMail
+from emailoffload.sources.protocol import Candidate, ClaimView, Decision, Recheck, RenderedMail, Role
 from emailoffload.sources.reengagement import scan, timing
-from emailoffload.sources.reengagement.texts import PreparedActivity, TextRenderer
+from emailoffload.sources.reengagement.texts import MailTexts, PreparedActivity, TextRenderer
 
 log = logging.getLogger(__name__)
 NAME = "reengagement"
@@ -44,6 +45,8 @@ class _Eligibility:
     learners: dict[tuple[int, int], Learner]
     enrolled: set[tuple[int, int]]
     completed_targets: set[tuple[int, int]]
+    companies: dict[int, tuple[int, str]]
+    """Company id and name by user."""
 
 
 class ReengagementSource:
@@ -54,12 +57,11 @@ class ReengagementSource:
     def __init__(self, *, parity: str, site: SiteConfig | None = None) -> None:
         self.site = site or load_site()
         self.variant = variants.detect()
-        self.gates = messaging.MessageGates.load(self.site)
+        self.gates = messaging.MessageGates.load(self.site, models.IOMAD_TABLES if self.variant.iomad else ())
         self.renderer = TextRenderer(self.site, "strict" if parity == "strict" else "default")
         self._activities: dict[int, Activity | None] = {}
         self._prepared: dict[int, PreparedActivity | Unrenderable] = {}
         self._contexts: dict[int, TextContext] = {}
-        self._company_cc: set[int] | None = None
 
     # --- find ---
 
@@ -87,10 +89,9 @@ class ReengagementSource:
                 hopeful.append((row, verdict))
             else:
                 decisions[row.id] = verdict
-        companies = loaders.load_company_of({row.userid for row, _ in hopeful})
         for row, plan in hopeful:
             try:
-                decisions[row.id] = self._render(row, plan, facts, companies)
+                decisions[row.id] = self._render(row, plan, facts)
             except Unrenderable as error:
                 decisions[row.id] = Decision(row.id, error.reason, detail=error.detail)
             except Exception as error:
@@ -131,6 +132,7 @@ class ReengagementSource:
             learners=learners,
             enrolled=enrolment.eligible(modules, int(time.time()), self.site),
             completed_targets=loaders.load_target_completions(targets) if targets else set(),
+            companies=loaders.load_company_of(users),
         )
 
     def _load_activities(self, ids: set[int]) -> None:
@@ -142,7 +144,7 @@ class ReengagementSource:
             self._activities[id_] = loaded.get(id_)
         courses = {a.course.id for a in loaded.values() if a.course} - self._contexts.keys()
         if courses:
-            self._contexts |= loaders.load_text_contexts(courses, self.site)
+            self._contexts |= textcontexts.load_text_contexts(courses, self.site)
 
     def _prepare(self, activity: Activity) -> PreparedActivity | Unrenderable:
         """The activity's texts made ready, once per pass; or why they cannot be rendered."""
@@ -193,7 +195,7 @@ class ReengagementSource:
             return reasons.RECIPIENT_MANAGER
         if activity.suppresstarget < 0:
             return reasons.SUPPRESS_COURSE_COMPLETE
-        if self.variant.company_cc and userid in self._copied_users():
+        if self.variant.company_cc and userid in facts.companies:
             return reasons.COMPANY_CC
         if (activity.cmid, userid) not in facts.enrolled:
             return reasons.NOT_ENROLLED
@@ -201,15 +203,7 @@ class ReengagementSource:
             return reasons.TARGET_COMPLETE
         return ""
 
-    def _copied_users(self) -> set[int]:
-        """Users whose company gets copies by the site's own patch (facts §2.11, P-akt)."""
-        if self._company_cc is None:
-            self._company_cc = loaders.load_users_with_company_cc()
-        return self._company_cc
-
-    def _render(
-        self, row: InProgress, plan: timing.Plan, facts: _Eligibility, companies: dict[int, tuple[int, str]]
-    ) -> Decision:
+    def _render(self, row: InProgress, plan: timing.Plan, facts: _Eligibility) -> Decision:
         activity = facts.activities[row.reengagement]
         course = activity.course
         assert course is not None
@@ -218,7 +212,7 @@ class ReengagementSource:
         mails, refusal = self._mails(activity, learner)
         if not mails:
             return Decision(row.id, refusal.reason if refusal else reasons.NOBODY_TO_MAIL)
-        company = companies.get(row.userid)
+        company = facts.companies.get(row.userid)
         candidate = Candidate(
             source=NAME,
             row_id=row.id,
@@ -249,58 +243,45 @@ class ReengagementSource:
 
     def _mails(
         self, activity: Activity, learner: Learner
-    ) -> tuple[tuple[RenderedMail, ...], messaging.Refusal | None]:
+    ) -> tuple[tuple[RenderedMail, ...], Refusal | None]:
         """The mails of one reminder in Moodle's order, and why the user gets none if so (facts §2.8, §5)."""
         prepared = self._prepare(activity)
         assert isinstance(prepared, PreparedActivity)
-        sender = self.gates.sender()
-        mails: list[RenderedMail] = []
         delivery = self.gates.for_user(learner)
-        refusal = delivery if isinstance(delivery, messaging.Refusal) else None
-        if refusal and refusal.aborts:
+        refusal = delivery if isinstance(delivery, Refusal) else None
+        if refusal and refusal.leaves_row:
             return (), refusal
-        base = RenderedMail(
-            role="user",
-            to_address="",
-            to_name="",
+        mails: list[RenderedMail] = []
+        if isinstance(delivery, messaging.Delivery):
+            texts = self.renderer.render_user(prepared, learner, as_html=delivery.as_html)
+            mails.append(self._mail("user", delivery, texts, learner.user.id))
+        third: MailTexts | None = None
+        for address in messaging.third_party_addresses(activity.thirdpartyemails):
+            other = self.gates.for_address(address)
+            if isinstance(other, messaging.Delivery):
+                third = third or self.renderer.render_third_party(prepared, learner)
+                mails.append(self._mail("thirdparty", other, third, None))
+            elif other.leaves_row:
+                return (), other
+        return tuple(mails), refusal
+
+    def _mail(
+        self, role: Role, delivery: messaging.Delivery, texts: MailTexts, recipient_id: int | None
+    ) -> RenderedMail:
+        sender = self.gates.sender()
+        return RenderedMail(
+            role=role,
+            to_address=delivery.address,
+            to_name=delivery.to_name,
             from_address=sender.from_address,
             from_name=sender.from_name,
             reply_to_address=sender.reply_to_address,
             reply_to_name=sender.reply_to_name,
-            subject="",
-            text="",
-            html=None,
+            subject=self.gates.subject(texts.subject, delivery),
+            text=texts.text,
+            html=texts.html,
+            recipient_id=recipient_id,
         )
-        if isinstance(delivery, messaging.Delivery):
-            texts = self.renderer.render_user(prepared, learner, as_html=delivery.as_html)
-            mails.append(
-                replace(
-                    base,
-                    to_address=delivery.address,
-                    to_name=delivery.to_name,
-                    subject=self.gates.subject(texts.subject, delivery),
-                    text=texts.text,
-                    html=texts.html,
-                    recipient_id=learner.user.id,
-                )
-            )
-        third = None
-        for address in activity.thirdpartyemails.split(","):
-            other = self.gates.for_address(address.strip()) if address.strip() else None
-            if not isinstance(other, messaging.Delivery):
-                continue
-            third = third or self.renderer.render_third_party(prepared, learner)
-            mails.append(
-                replace(
-                    base,
-                    role="thirdparty",
-                    to_address=other.address,
-                    to_name=other.to_name,
-                    subject=self.gates.subject(third.subject, other),
-                    text=third.text,
-                )
-            )
-        return tuple(mails), refusal
 
     # --- recheck ---
 
@@ -310,7 +291,7 @@ class ReengagementSource:
         Facts §3.4: the row, the two-day rule, user, module, enrolment, suppress target, message preferences.
         A bounded number of queries. Raises database errors.
         """
-        rows = loaders.load_inprogress([view.row_id for view in views])
+        rows = scan.rows_by_id([view.row_id for view in views])
         stand_ins = [_stand_in(view, rows.get(view.row_id)) for view in views]
         facts = self._load(stand_ins)
         found: list[Recheck] = []
@@ -327,7 +308,7 @@ class ReengagementSource:
             assert activity is not None
             assert activity.course is not None
             delivery = self.gates.for_user(facts.learners[(view.user_id, activity.course.id)])
-            if isinstance(delivery, messaging.Refusal) and "user" in view.roles:
+            if isinstance(delivery, Refusal) and "user" in view.roles:
                 found.append(Recheck(view.claim_id, delivery.reason, roles=("user",)))
         return found
 
