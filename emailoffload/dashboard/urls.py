@@ -1,5 +1,20 @@
 """Addresses of the dashboard."""
 
-from django.urls import URLPattern
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from emailoffload.dashboard import preview, users, views
+
+urlpatterns = [
+    path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
+    path("", views.OverviewPage.as_view(), name="overview"),
+    path("emails/", views.EmailsPage.as_view(), name="emails"),
+    path("emails/<int:pk>/", views.EmailPage.as_view(), name="email"),
+    path("emails/<int:pk>/preview/", preview.PreviewPage.as_view(), name="email-preview"),
+    path("emails/<int:pk>/preview/html/", preview.PreviewHtml.as_view(), name="email-preview-html"),
+    path("users/", users.UsersPage.as_view(), name="users"),
+    path("users/<int:user_id>/", users.UserPage.as_view(), name="user"),
+    path("runs/", views.RunsPage.as_view(), name="runs"),
+    path("healthz", views.Healthz.as_view(), name="healthz"),
+]

@@ -1,0 +1,172 @@
+"""The records in Django's admin: to look at, never to change. What a mail says is not among them."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.core.paginator import Paginator
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.utils.functional import cached_property
+from django.utils.translation import gettext_lazy as _
+from django_q import admin as _django_q_admin  # noqa: F401 - its registrations come first, ours replace them
+from django_q.models import Failure, OrmQ, Schedule, Success
+
+from emailoffload.dashboard.paging import COUNT_CAP
+from emailoffload.outbox.models import Attempt, AuditEntry, Claim, Email, Lease, RowError, Run, State
+
+admin.site.site_title = _("Email Offload")
+admin.site.site_header = _("Email Offload: records")
+admin.site.index_title = _("Records, to look at. To search mails and users, use the dashboard.")
+admin.site.site_url = "/"
+
+
+class CappedPaginator(Paginator):  # type: ignore[type-arg]
+    """Counts at most up to a cap: an exact count of ten million rows takes a second (perf-facts)."""
+
+    @cached_property
+    def count(self) -> int:
+        """Rows, at most `COUNT_CAP`; pages beyond it are reached by filters."""
+        rows = self.object_list
+        return rows.order_by()[:COUNT_CAP].count() if isinstance(rows, QuerySet) else len(rows)
+
+
+class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Records that nobody adds, changes or deletes by hand; the permission to view is asked as always."""
+
+    paginator = CappedPaginator
+    show_full_result_count = False
+    list_per_page = 50
+    actions = None
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Never."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Never."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Never."""
+        return False
+
+
+@admin.register(Run)
+class RunAdmin(ReadOnly):
+    """Passes."""
+
+    list_display = ("id", "kind", "outcome", "started_at", "finished_at", "holder")
+    list_filter = ("kind", "outcome")
+
+
+@admin.register(RowError)
+class RowErrorAdmin(ReadOnly):
+    """Rows of Moodle that could not be handled."""
+
+    list_display = ("source", "row_id", "reason", "user_id", "activity_id", "times", "last_seen")
+    list_filter = ("source", "reason")
+    ordering = ("-last_seen",)
+
+
+@admin.register(Claim)
+class ClaimAdmin(ReadOnly):
+    """Claims of Moodle's rows."""
+
+    list_display = ("id", "source", "row_id", "state", "user_id", "activity_name", "due_at", "claimed_at")
+    list_filter = ("state", "source", "under_lock")
+    search_fields = ("=row_id", "=user_id")
+    search_help_text = _("Row id or user id")
+    exclude = ("intent_key",)
+
+
+class AttemptInline(admin.TabularInline):  # type: ignore[type-arg]
+    """The attempts of an email."""
+
+    model = Attempt
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Never."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Never."""
+        return False
+
+
+@admin.register(Email)
+class EmailAdmin(ReadOnly):
+    """Emails without their content."""
+
+    list_display = ("id", "state", "role", "user_id", "address", "subject", "due_at", "state_at", "attempts")
+    list_filter = ("state", "source", "role", "route")
+    search_fields = ("=user_id", "=address", "=message_id")
+    search_help_text = _("User id, address or SES message id")
+    raw_id_fields = ("claim", "resend_of")
+    exclude = ("lease", "leased_until")
+    inlines = (AttemptInline,)
+
+
+@admin.register(Attempt)
+class AttemptAdmin(ReadOnly):
+    """Attempts to transmit."""
+
+    list_display = ("id", "email_id", "number", "route", "outcome", "started_at", "error_code", "request_id")
+    list_filter = ("outcome", "route")
+
+
+@admin.register(Lease)
+class LeaseAdmin(ReadOnly):
+    """Who does which pass now."""
+
+    list_display = ("name", "holder", "beat_at", "expires_at")
+    exclude = ("token",)
+
+
+@admin.register(State)
+class StateAdmin(ReadOnly):
+    """Facts that all processes share."""
+
+    list_display = ("name", "value", "updated_at")
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(ReadOnly):
+    """Who did what, when and why."""
+
+    list_display = ("at", "actor", "action", "object_type", "object_id", "reason")
+    list_filter = ("action",)
+    date_hierarchy = None
+
+
+class ForSuperusers:
+    """django-q's own records: the queue is the worker's business; superusers look, nobody edits."""
+
+    actions = None
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """Superusers only."""
+        return bool(request.user.is_active and request.user.is_superuser)
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Superusers only."""
+        return self.has_module_permission(request)
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Never: schedules are made by the worker's own command."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Never."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Never."""
+        return False
+
+
+for _model in (Schedule, Success, Failure, OrmQ):
+    _theirs = type(admin.site.get_model_admin(_model))
+    admin.site.unregister(_model)
+    admin.site.register(_model, type(f"{_theirs.__name__}ForSuperusers", (ForSuperusers, _theirs), {}))

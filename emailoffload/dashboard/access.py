@@ -1,0 +1,41 @@
+"""Who may see what: every page names the permission it needs, and a refusal says how to get it.
+
+Permissions are Django's own (`view_email`, `view_content`, `view_run`, …); the groups that hold them are made
+by the migration `0002_roles` and can be changed in the Django admin.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.mixins import AccessMixin
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+VIEW_EMAIL = "emailoffload.view_email"
+VIEW_CONTENT = "emailoffload.view_content"
+VIEW_RUN = "emailoffload.view_run"
+
+NEEDED: dict[str, Promise] = {
+    VIEW_EMAIL: _("This page needs the permission to see emails (%(permission)s)."),
+    VIEW_CONTENT: _("Reading what a mail says needs the permission to see contents (%(permission)s)."),
+    VIEW_RUN: _("This page needs the permission to see runs (%(permission)s)."),
+}
+
+
+class NeedsPermission(AccessMixin):
+    """A view only for people with all of `permissions`; others get the page 403 with the missing one."""
+
+    permissions: tuple[str, ...] = ()
+    request: HttpRequest
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Refuse with PermissionDenied, whose text names the permission, before the view does anything."""
+        for permission in self.permissions:
+            if not request.user.has_perm(permission):
+                raise PermissionDenied(str(NEEDED[permission]) % {"permission": permission})
+        response: HttpResponseBase = super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
+        return response

@@ -1,0 +1,173 @@
+"""Who a user is, and what is coming up for them: read from Moodle, when it answers.
+
+The dashboard must work while Moodle's database is away, so that every answer here is either what Moodle says
+or the plain statement that it does not say anything now.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Generic, TypeVar
+
+from django.db import connections
+from django.db.models import Max, Q
+from django.db.utils import Error as DatabaseFailure
+
+from emailoffload.dashboard.paging import MAX_ID
+from emailoffload.moodle import models as moodle
+from emailoffload.moodle.types import EMAILUSER_TIME
+
+log = logging.getLogger(__name__)
+FOUND_MOST = 30
+"""People listed for a search."""
+COMING_MOST = 50
+SCAN_AT_ONCE = 1_000_000
+"""Up to this many rows of `reengagement_inprogress`, which has no index on users, it is read at once."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """What Moodle said; where its database did not answer, `reachable` is False and `value` the default."""
+
+    value: T
+    reachable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A user of Moodle, as a support person needs to know them."""
+
+    id: int
+    name: str
+    username: str
+    address: str
+    deleted: bool
+    suspended: bool
+    confirmed: bool
+    stopped: bool
+    """The user switched all mail off (`emailstop`)."""
+    nologin: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """A reminder that Moodle has planned; `due` is aware."""
+
+    activity_id: int
+    activity: str
+    course: str
+    due: datetime
+    ordinal: int
+    of: int
+
+
+def _ask(question: Callable[[], T], default: T) -> Answer[T]:
+    """Put a question to Moodle's database; a failure of that database is an answer too."""
+    try:
+        return Answer(question(), True)
+    except DatabaseFailure as failure:
+        log.warning("Moodle's database did not answer the dashboard: %s", type(failure).__name__)
+        connections["moodle"].close()
+        return Answer(default, False)
+
+
+_COLUMNS = (
+    "id", "firstname", "lastname", "username", "email",
+    "deleted", "suspended", "confirmed", "emailstop", "auth",
+)  # fmt: skip
+
+
+def _people(condition: Q, most: int) -> list[Person]:
+    rows = moodle.User.objects.filter(condition).order_by("id").values_list(*_COLUMNS)[:most]
+    return [
+        Person(
+            id=row[0],
+            name=f"{row[1]} {row[2]}".strip(),
+            username=row[3],
+            address=row[4],
+            deleted=bool(row[5]),
+            suspended=bool(row[6]),
+            confirmed=bool(row[7]),
+            stopped=bool(row[8]),
+            nologin=row[9] == "nologin",
+        )
+        for row in rows
+    ]
+
+
+def person(user_id: int) -> Answer[Person | None]:
+    """The user with this id; None where Moodle has none. One query by primary key."""
+    return _ask(lambda: next(iter(_people(Q(pk=user_id), 1)), None), None)
+
+
+def search(text: str) -> Answer[Sequence[Person]]:
+    """People whose address begins with `text`, or whose names begin with its words; at most `FOUND_MOST`.
+
+    Only beginnings are compared: Moodle has indexes on first name, last name and address (facts §1.2).
+    """
+    if "@" in text:
+        return _ask(lambda: _people(Q(email__istartswith=text, deleted=0), FOUND_MOST), [])
+    first, _, last = text.partition(" ")
+    last = last.strip()
+    names = Q(firstname__istartswith=text) | Q(lastname__istartswith=text) | Q(username=text.lower())
+    if last:
+        names |= Q(firstname__istartswith=first, lastname__istartswith=last)
+        names |= Q(lastname__istartswith=first.rstrip(","), firstname__istartswith=last)
+    return _ask(lambda: _people(names & Q(deleted=0), FOUND_MOST), [])
+
+
+def coming_is_quick() -> bool:
+    """Whether Moodle's table of reminders is small enough to be read with every view of a user."""
+    newest = _ask(lambda: moodle.InProgress.objects.aggregate(most=Max("id"))["most"] or 0, 0)
+    return newest.reachable and newest.value <= SCAN_AT_ONCE
+
+
+def coming(user_id: int) -> Answer[Sequence[Coming]]:
+    """Reminders after a delay that Moodle still owes the user, soonest first; three queries.
+
+    Rows that Moodle will complete before their next reminder is due get none (facts §2.9), and mails on
+    completion have no time of their own: neither is listed.
+    """
+    return _ask(lambda: _coming(user_id), [])
+
+
+def _coming(user_id: int) -> Sequence[Coming]:
+    if not 0 < user_id <= MAX_ID:
+        return []
+    rows = list(
+        moodle.InProgress.objects.filter(userid=user_id, completed=0)
+        .order_by("emailtime")
+        .values_list("reengagement", "emailtime", "emailsent", "completiontime")[: 4 * COMING_MOST]
+    )
+    activities = {
+        row[0]: row
+        for row in moodle.Reengagement.objects.filter(
+            pk__in={row[0] for row in rows}, emailuser=EMAILUSER_TIME
+        ).values_list("id", "name", "course", "remindercount")
+    }
+    courses = dict(
+        moodle.Course.objects.filter(pk__in={activity[2] for activity in activities.values()}).values_list(
+            "id", "fullname"
+        )
+    )
+    found: list[Coming] = []
+    for activity_id, due, sent, completes in rows:
+        activity = activities.get(activity_id)
+        if activity is None or sent >= activity[3] or (completes < due and sent > 0):
+            continue
+        found.append(
+            Coming(
+                activity_id=activity_id,
+                activity=activity[1],
+                course=courses.get(activity[2], ""),
+                due=datetime.fromtimestamp(due, UTC),
+                ordinal=sent + 1,
+                of=activity[3],
+            )
+        )
+    return found[:COMING_MOST]

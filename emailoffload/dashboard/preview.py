@@ -1,0 +1,139 @@
+"""What a mail says, for those who may read it. Every look is written to the audit log.
+
+The HTML part is a document of its own, shown in a frame without scripts, forms, pop-ups or our origin, under
+a policy that loads nothing from anywhere; pictures from the internet only when a person asks for them,
+because loading them tells the sender's servers that the mail was read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.template.loader import render_to_string
+from django.utils.decorators import method_decorator
+from django.utils.translation import gettext as _
+from django.views import View
+from django.views.decorators.cache import never_cache
+from django.views.generic import TemplateView
+
+from emailoffload.dashboard import access
+from emailoffload.dashboard.paging import MAX_ID
+from emailoffload.outbox import content
+from emailoffload.outbox.models import AuditEntry, Content, Email
+
+PARTS = ("html", "text", "headers")
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src {images}; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'; sandbox"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The parts of a mail, or the sentence that says why they are not shown."""
+
+    parts: content.Parts | None
+    refusal: str = ""
+
+
+def open_content(email: Email, actor: str, part: str, *, images: bool = False) -> Opened:
+    """Decrypt what a mail says and write down who looked at which part.
+
+    Sensitive mails are never opened, not even for administrators (design §5).
+    """
+    if email.sensitive:
+        return Opened(None, _("This mail carries credentials. What it says is never shown to anybody."))
+    row = Content.objects.filter(pk=email.pk).first()
+    if row is None:
+        return Opened(None, _("What this mail said is no longer stored."))
+    try:
+        parts = content.open_(row)
+    except content.ContentError as error:
+        return Opened(None, str(error))
+    details: dict[str, Any] = {"part": part}
+    if images:
+        details["remote_images"] = True
+    AuditEntry.objects.create(
+        actor=actor, action="view_content", object_type="email", object_id=str(email.pk), details=details
+    )
+    return Opened(parts)
+
+
+def header_lines(email: Email, parts: content.Parts) -> list[tuple[str, str]]:
+    """The headers that the mail left with, as (name, value), decoded."""
+    lines = [
+        ("From", _named(parts.from_name, parts.from_address)),
+        ("To", _named(parts.to_name, parts.to_address)),
+        ("Reply-To", _named(parts.reply_to_name, parts.reply_to_address)),
+        ("Subject", parts.subject),
+        ("X-Email-Offload-Id", email.ref.hex),
+    ]
+    return [(name, value) for name, value in lines if value]
+
+
+def _named(name: str, address: str) -> str:
+    if not address:
+        return ""
+    return f"{name} <{address}>" if name else address
+
+
+class Readable(access.NeedsPermission):
+    """A view of one email's content, for people who may see emails and contents."""
+
+    permissions = (access.VIEW_EMAIL, access.VIEW_CONTENT)
+
+    def email(self) -> Email:
+        """The email that the address names; 404 where there is none."""
+        number: int = self.kwargs["pk"]  # type: ignore[attr-defined]
+        return get_object_or_404(Email, pk=number if number <= MAX_ID else 0)
+
+    @property
+    def images(self) -> bool:
+        """Whether pictures from the internet were asked for."""
+        return self.request.GET.get("images") == "1"
+
+
+@method_decorator(never_cache, name="dispatch")
+class PreviewPage(Readable, TemplateView):
+    """The content of one email: as HTML in a frame, as text, or its headers."""
+
+    template_name = "offload/preview.html"
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        """The chosen part; the frame opens the HTML part by itself, so only the others are opened here."""
+        email = self.email()
+        asked = self.request.GET.get("part", "html")
+        part = asked if asked in PARTS else "html"
+        context: dict[str, Any] = {"email": email, "part": part, "images": self.images}
+        if part != "html":
+            opened = open_content(email, self.request.user.get_username(), part)
+            context["refusal"] = opened.refusal
+            if opened.parts:
+                context["text"] = opened.parts.text
+                context["headers"] = header_lines(email, opened.parts)
+        return super().get_context_data(**context, **kwargs)
+
+
+@method_decorator(never_cache, name="dispatch")
+class PreviewHtml(Readable, View):
+    """The HTML part as a document for the frame; the text part where the mail has no other."""
+
+    kwargs: dict[str, Any]
+
+    def get(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """The document, under a policy of its own."""
+        opened = open_content(self.email(), request.user.get_username(), "html", images=self.images)
+        if opened.parts is None or opened.parts.html is None:
+            body: str = render_to_string("offload/frame.html", {"opened": opened})
+        else:
+            body = opened.parts.html
+        response = HttpResponse(body)
+        response["Content-Security-Policy"] = POLICY.format(
+            images="https: http: data:" if self.images else "data:"
+        )
+        response["Referrer-Policy"] = "no-referrer"
+        response["X-DNS-Prefetch-Control"] = "off"
+        return response

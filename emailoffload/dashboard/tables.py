@@ -1,0 +1,107 @@
+# mypy: allow-untyped-calls
+# django-tables2 has no types.
+"""Tables of the dashboard. Rows come from `paging`, so a table neither sorts nor counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django_tables2 as tables
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from emailoffload.dashboard import words
+from emailoffload.dashboard.tags import badge, when
+from emailoffload.outbox.models import Email, Run
+
+
+class EmailTable(tables.Table):
+    """Emails: what state, to whom, what, about which activity, when."""
+
+    state = tables.Column(verbose_name=_("State"))
+    recipient = tables.Column(verbose_name=_("Recipient"), empty_values=())
+    subject = tables.Column(verbose_name=_("Subject"), empty_values=())
+    about = tables.Column(verbose_name=_("Activity and course"), empty_values=())
+    due_at = tables.Column(verbose_name=_("Due"))
+    state_at = tables.Column(verbose_name=_("State since"))
+    attempts = tables.Column(
+        verbose_name=_("Attempts"), attrs={"td": {"class": "number"}, "th": {"class": "number"}}
+    )
+
+    class Meta:
+        orderable = False
+        template_name = "offload/table.html"
+        caption = _("Emails, newest first")
+        empty_text = _("No emails.")
+
+    def render_state(self, record: Email) -> SafeString:
+        """The state as a badge."""
+        return badge(record.state)
+
+    def render_recipient(self, record: Email) -> SafeString:
+        """Name and address, the role where it is not the learner, and the way to the user."""
+        return render_to_string(
+            "offload/cells/recipient.html", {"email": record, "role": words.role(record.role)}
+        )
+
+    def render_subject(self, record: Email) -> SafeString:
+        """The subject; it leads to the email."""
+        address = reverse("email", args=[record.pk])
+        return format_html(
+            '<a class="subject" href="{}">{}</a>', address, record.subject.strip() or _("(no subject)")
+        )
+
+    def render_about(self, record: Email) -> SafeString:
+        """Activity and course of the claim."""
+        return render_to_string("offload/cells/about.html", {"claim": record.claim})
+
+    def render_due_at(self, value: Any) -> SafeString:
+        """When it is due."""
+        return when(value)
+
+    def render_state_at(self, value: Any) -> SafeString:
+        """Since when it is in its state."""
+        return when(value)
+
+
+class RunTable(tables.Table):
+    """Passes: which kind, when, for how long, how it ended, what it did."""
+
+    kind = tables.Column(verbose_name=_("Pass"))
+    started_at = tables.Column(verbose_name=_("Started"))
+    took = tables.Column(
+        verbose_name=_("Took"), empty_values=(), attrs={"td": {"class": "number"}, "th": {"class": "number"}}
+    )
+    outcome = tables.Column(verbose_name=_("Outcome"))
+    counts = tables.Column(verbose_name=_("What it did"), empty_values=())
+
+    class Meta:
+        orderable = False
+        template_name = "offload/table.html"
+        caption = _("Runs, newest first")
+        empty_text = _("No runs.")
+
+    def render_kind(self, value: str) -> str:
+        """The kind of pass."""
+        return words.kind(value)
+
+    def render_started_at(self, value: Any) -> SafeString:
+        """When it began."""
+        return when(value)
+
+    def render_took(self, record: Run) -> str:
+        """Seconds from start to end; nothing while it runs."""
+        if record.finished_at is None:
+            return "…"
+        return f"{(record.finished_at - record.started_at).total_seconds():.1f} s"
+
+    def render_outcome(self, record: Run) -> SafeString:
+        """How it ended, with its message."""
+        return render_to_string("offload/cells/outcome.html", {"run": record})
+
+    def render_counts(self, record: Run) -> SafeString:
+        """Its counts, and what it left to Moodle."""
+        return render_to_string("offload/cells/counts.html", {"run": record})

@@ -1,0 +1,187 @@
+"""What the templates of the dashboard need: times, badges, words for codes, navigation."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django import template
+from django.conf import settings
+from django.contrib.humanize.templatetags.humanize import naturaltime
+from django.urls import reverse
+from django.utils import formats, timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from emailoffload.dashboard import reasons, words
+
+register = template.Library()
+NOTHING = mark_safe('<span class="none">–</span>')
+
+
+def _zone(moment: datetime) -> str:
+    return timezone.localtime(moment).tzname() or settings.TIME_ZONE
+
+
+def _exact(moment: datetime) -> str:
+    return f"{timezone.localtime(moment):%Y-%m-%d %H:%M:%S} {_zone(moment)}"
+
+
+@register.simple_tag
+def when(moment: datetime | None) -> SafeString:
+    """A moment to the minute with its zone; exact in the title. A script turns it into the viewer's zone."""
+    if moment is None:
+        return NOTHING
+    local = timezone.localtime(moment)
+    shown = f"{formats.date_format(local, 'j M Y, H:i')} {_zone(moment)}"
+    return format_html(
+        '<time datetime="{}" title="{}" data-when>{}</time>', local.isoformat(), _exact(moment), shown
+    )
+
+
+@register.simple_tag
+def ago(moment: datetime | None) -> SafeString:
+    """A moment as the distance from now ("3 minutes ago"); exact in the title."""
+    if moment is None:
+        return NOTHING
+    local = timezone.localtime(moment)
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>', local.isoformat(), _exact(moment), naturaltime(moment)
+    )
+
+
+@register.simple_tag
+def badge(state: str) -> SafeString:
+    """An email's state: its name in the colour of its tone."""
+    return format_html('<span class="badge {}">{}</span>', words.tone(state), words.state(state))
+
+
+@register.simple_tag
+def outcome_badge(outcome: str) -> SafeString:
+    """How a pass ended, in the colour of its tone."""
+    return format_html(
+        '<span class="badge {}">{}</span>', words.RUN_TONES.get(outcome, "quiet"), words.run_outcome(outcome)
+    )
+
+
+NAV = {
+    "overview": (gettext_lazy("Overview"), {"overview"}),
+    "emails": (gettext_lazy("Emails"), {"emails", "email", "email-preview"}),
+    "users": (gettext_lazy("Users"), {"users", "user"}),
+    "runs": (gettext_lazy("Runs"), {"runs"}),
+}
+
+
+@register.simple_tag(takes_context=True)
+def nav_link(context: dict[str, Any], name: str) -> SafeString:
+    """One entry of the main navigation; marked as the present one on its own pages."""
+    label, pages = NAV[name]
+    match = getattr(context.get("request"), "resolver_match", None)
+    here = match is not None and match.url_name in pages
+    current = mark_safe(' aria-current="page"') if here else ""
+    return format_html('<li><a href="{}"{}>{}</a></li>', reverse(name), current, label)
+
+
+@register.simple_tag
+def sample_site() -> bool:
+    """Whether this is the sample Moodle, not a real site."""
+    return bool(settings.SAMPLE_SITE)
+
+
+@register.simple_tag
+def site_zone() -> str:
+    """The time zone that pages show without JavaScript."""
+    return settings.TIME_ZONE
+
+
+@register.filter
+def share(part: int, whole: int) -> str:
+    """A part of a whole in percent, as an SVG attribute takes it."""
+    return f"{100 * part / whole:.1f}" if whole else "0"
+
+
+@register.filter
+def total(pairs: list[tuple[str, int]]) -> int:
+    """The sum of the second values."""
+    return sum(number for _name, number in pairs)
+
+
+@register.filter
+def state_tone(code: str) -> str:
+    """The tone of an email's state."""
+    return words.tone(code)
+
+
+@register.filter
+def state_name(code: str) -> str:
+    """The name of an email's state."""
+    return words.state(code)
+
+
+@register.filter
+def reason_text(code: str) -> str:
+    """A reason code in words."""
+    return reasons.meaning(code)
+
+
+@register.filter
+def role_name(code: str) -> str:
+    """The name of a recipient's role."""
+    return words.role(code)
+
+
+@register.filter
+def source_name(code: str) -> str:
+    """The name of a source."""
+    return words.source(code)
+
+
+@register.filter
+def kind_name(code: str) -> str:
+    """The name of a kind of pass."""
+    return words.kind(code)
+
+
+@register.filter
+def route_name(code: str) -> str:
+    """The name of a route."""
+    return words.route(code)
+
+
+@register.filter
+def attempt_name(code: str) -> str:
+    """How an attempt ended."""
+    return words.attempt_outcome(code)
+
+
+@register.filter
+def plain_counts(counts: Any) -> list[tuple[str, Any]]:
+    """The numbers that a pass kept, as (name, number), without zeros and without what it left to Moodle."""
+    if not isinstance(counts, dict):
+        return []
+    return [
+        (words.count_name(str(name)), value)
+        for name, value in counts.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and value and name != "seconds"
+    ]
+
+
+@register.filter
+def left_counts(counts: Any) -> list[tuple[str, int]]:
+    """What a pass left to Moodle, as (reason in words, rows), the most frequent first."""
+    left = counts.get("left") if isinstance(counts, dict) else None
+    if not isinstance(left, dict):
+        return []
+    pairs = [
+        (reasons.meaning(str(code)), rows) for code, rows in left.items() if isinstance(rows, int) and rows
+    ]
+    return sorted(pairs, key=lambda pair: -pair[1])
+
+
+@register.filter
+def capped(count: Any) -> str:
+    """A capped count as text: `1,234`, or `more than 10,000`."""
+    number = formats.number_format(count.value, force_grouping=True)
+    return _("more than %(number)s") % {"number": number} if count.more else number

@@ -1,0 +1,147 @@
+# mypy: allow-untyped-calls
+# django-tables2 and django-filter have no types.
+"""The pages of the dashboard: they check the permission, ask one function, and show its answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.decorators import login_not_required
+from django.db import connection
+from django.db.utils import Error as DatabaseFailure
+from django.http import HttpRequest, JsonResponse
+from django.shortcuts import get_object_or_404
+from django.utils.decorators import method_decorator
+from django.views import View
+from django.views.decorators.cache import never_cache
+from django.views.generic import TemplateView
+
+from emailoffload.dashboard import access, links, overview, paging, words
+from emailoffload.dashboard.filters import EmailFilter
+from emailoffload.dashboard.tables import EmailTable, RunTable
+from emailoffload.dashboard.timeline import entries
+from emailoffload.dashboard.verdicts import verdict
+from emailoffload.outbox.models import Email, Run
+
+PAGE_SIZE = 50
+ATTEMPTS_SHOWN = 200
+
+
+class Page(access.NeedsPermission, TemplateView):
+    """A page behind a login and a permission, never kept by a cache."""
+
+    @method_decorator(never_cache)
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Check the permission, then show the page."""
+        return super().dispatch(request, *args, **kwargs)
+
+
+class OverviewPage(Page):
+    """What is happening now, is it healthy, who must act."""
+
+    template_name = "offload/overview.html"
+    permissions = (access.VIEW_EMAIL,)
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        """Everything that `overview.collect` found."""
+        return super().get_context_data(overview=overview.collect(), **kwargs)
+
+
+class EmailsPage(Page):
+    """Emails by search and filters, newest first."""
+
+    template_name = "offload/emails.html"
+    permissions = (access.VIEW_EMAIL,)
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        """The filters, one page of rows, a capped count, and the addresses of the neighbouring pages."""
+        params = self.request.GET
+        filters = EmailFilter(params, queryset=Email.objects.all())
+        valid = filters.form.is_valid()
+        rows = filters.qs if valid else Email.objects.none()
+        found = paging.page(
+            rows.select_related("claim").defer("claim__before", "claim__after"), params, PAGE_SIZE
+        )
+        filtered = any(params.get(name) for name in filters.filters)
+        return super().get_context_data(
+            filters=filters,
+            filtered=filtered,
+            valid=valid,
+            table=EmailTable(found.rows),
+            page=found,
+            count=paging.capped_count(rows) if valid else None,
+            older=links.with_key(params, "before", found.older_than),
+            newer=links.with_key(params, "after", found.newer_than),
+            newest=links.without_keys(params),
+            **kwargs,
+        )
+
+
+class EmailPage(Page):
+    """One email: the verdict, who and what, its siblings, its timeline."""
+
+    template_name = "offload/email.html"
+    permissions = (access.VIEW_EMAIL,)
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        """The email with its claim, siblings and attempts; five queries."""
+        email = get_object_or_404(Email.objects.select_related("claim__run"), pk=_id(self.kwargs["pk"]))
+        attempts = list(email.tries.order_by("number")[:ATTEMPTS_SHOWN])
+        siblings = list(
+            Email.objects.filter(claim_id=email.claim_id).exclude(pk=email.pk).order_by("pk")[:100]
+        )
+        return super().get_context_data(
+            email=email,
+            claim=email.claim,
+            verdict=verdict(email),
+            siblings=siblings,
+            timeline=entries(email, attempts),
+            links=links.moodle(email.claim),
+            reminder=words.reminder(email.claim.ordinal, email.claim.is_last),
+            **kwargs,
+        )
+
+
+class RunsPage(Page):
+    """Passes of the worker, newest first."""
+
+    template_name = "offload/runs.html"
+    permissions = (access.VIEW_RUN,)
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        """One page of passes, of one kind if the address names it."""
+        params = self.request.GET
+        rows = Run.objects.all()
+        kind = params.get("kind", "")
+        if kind in overview.KINDS:
+            rows = rows.filter(kind=kind)
+        found = paging.page(rows, params, PAGE_SIZE)
+        return super().get_context_data(
+            table=RunTable(found.rows),
+            page=found,
+            kind=kind,
+            kinds=overview.KINDS,
+            older=links.with_key(params, "before", found.older_than),
+            newer=links.with_key(params, "after", found.newer_than),
+            newest=links.without_keys(params),
+            **kwargs,
+        )
+
+
+@method_decorator([login_not_required, never_cache], name="dispatch")
+class Healthz(View):
+    """For load balancers: 200 while web server and database answer, else 503. Says nothing more."""
+
+    def get(self, request: HttpRequest) -> JsonResponse:
+        """Ask the database the smallest question."""
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+        except DatabaseFailure:
+            return JsonResponse({"status": "database does not answer"}, status=503)
+        return JsonResponse({"status": "ok"})
+
+
+def _id(number: int) -> int:
+    """An id from the address; one that no row can have becomes one that no row has."""
+    return number if number <= paging.MAX_ID else 0

@@ -1,0 +1,161 @@
+"""What codes are called on the pages: sources, roles, kinds of pass, outcomes, reasons.
+
+A code without a wording is shown as its own words (`no_course_module` → "no course module"): a new code in
+another package is readable at once, and never an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from emailoffload.outbox.states import EmailState
+
+Text = str | Promise
+
+SOURCES: Final[Mapping[str, Text]] = {
+    "reengagement": gettext_lazy("Reengagement reminder"),
+    "iomad_queue": gettext_lazy("IOMAD mail"),
+}
+ROLES: Final[Mapping[str, Text]] = {
+    "user": gettext_lazy("Learner"),
+    "thirdparty": gettext_lazy("Third party"),
+    "manager": gettext_lazy("Manager"),
+    "copy": gettext_lazy("Copy"),
+}
+KINDS: Final[Mapping[str, Text]] = {
+    "intercept": gettext_lazy("Claim due mail"),
+    "dispatch": gettext_lazy("Send"),
+    "recover": gettext_lazy("Recover"),
+    "feedback": gettext_lazy("Read SES events"),
+    "release": gettext_lazy("Hand back"),
+    "drain": gettext_lazy("Drain"),
+}
+RUN_OUTCOMES: Final[Mapping[str, Text]] = {
+    "running": gettext_lazy("running"),
+    "ok": gettext_lazy("fine"),
+    "errors": gettext_lazy("fine, some rows had errors"),
+    "refused": gettext_lazy("refused to claim"),
+    "failed": gettext_lazy("failed"),
+    "interrupted": gettext_lazy("interrupted"),
+}
+RUN_TONES: Final[Mapping[str, str]] = {
+    "running": "wait",
+    "ok": "good",
+    "errors": "warn",
+    "refused": "warn",
+    "failed": "bad",
+    "interrupted": "warn",
+}
+ATTEMPT_OUTCOMES: Final[Mapping[str, Text]] = {
+    "in_flight": gettext_lazy("no answer yet"),
+    "accepted": gettext_lazy("accepted"),
+    "not_transmitted": gettext_lazy("not transmitted"),
+    "throttled": gettext_lazy("throttled"),
+    "permanent": gettext_lazy("refused for good"),
+    "account": gettext_lazy("refused for the whole account"),
+    "unknown": gettext_lazy("answer unknown"),
+}
+ROUTES: Final[Mapping[str, Text]] = {
+    "ses": gettext_lazy("Amazon SES"),
+    "smtp": gettext_lazy("SMTP"),
+    "moodle": gettext_lazy("Moodle"),
+}
+COUNTS: Final[Mapping[str, Text]] = {
+    "seen": gettext_lazy("seen"),
+    "claimed": gettext_lazy("claimed"),
+    "lost": gettext_lazy("lost to Moodle"),
+    "errors": gettext_lazy("errors"),
+    "sent": gettext_lazy("sent"),
+    "suppressed": gettext_lazy("suppressed"),
+    "retried": gettext_lazy("tried again"),
+    "uncertain": gettext_lazy("uncertain"),
+    "failed": gettext_lazy("failed"),
+    "seconds": gettext_lazy("seconds"),
+}
+TONES: Final[Mapping[str, str]] = {
+    EmailState.PREPARED: "wait",
+    EmailState.QUEUED: "wait",
+    EmailState.SENDING: "wait",
+    EmailState.UNCERTAIN: "warn",
+    EmailState.ACCEPTED: "good",
+    EmailState.DELAYED: "warn",
+    EmailState.DELIVERED: "good",
+    EmailState.OPENED: "good",
+    EmailState.CLICKED: "good",
+    EmailState.BOUNCED: "bad",
+    EmailState.COMPLAINED: "bad",
+    EmailState.REJECTED: "bad",
+    EmailState.SUPPRESSED: "quiet",
+    EmailState.SENT_SMTP: "good",
+    EmailState.RELEASED: "quiet",
+    EmailState.FAILED: "bad",
+    EmailState.CANCELLED: "quiet",
+}
+"""The colour of a state's badge; the badge's text always names the state too."""
+
+
+def humanised(code: str) -> str:
+    """A code as words: underscores and dots become blanks."""
+    return code.replace("_", " ").replace(".", " ").strip()
+
+
+def _word(table: Mapping[str, Text], code: str) -> str:
+    return str(table[code]) if code in table else humanised(code)
+
+
+def source(code: str) -> str:
+    """The name of a source."""
+    return _word(SOURCES, code)
+
+
+def role(code: str) -> str:
+    """The name of a recipient's role."""
+    return _word(ROLES, code)
+
+
+def kind(code: str) -> str:
+    """The name of a kind of pass."""
+    return _word(KINDS, code)
+
+
+def run_outcome(code: str) -> str:
+    """How a pass ended."""
+    return _word(RUN_OUTCOMES, code)
+
+
+def attempt_outcome(code: str) -> str:
+    """How an attempt ended."""
+    return _word(ATTEMPT_OUTCOMES, code)
+
+
+def route(code: str) -> str:
+    """The name of a route."""
+    return _word(ROUTES, code)
+
+
+def count_name(code: str) -> str:
+    """The name of a count that a pass kept."""
+    return _word(COUNTS, code)
+
+
+def state(code: str) -> str:
+    """The name of an email's state."""
+    try:
+        return str(EmailState(code).label)
+    except ValueError:
+        return humanised(code)
+
+
+def tone(code: str) -> str:
+    """The tone of an email's state: good, wait, warn, bad or quiet."""
+    return TONES.get(code, "quiet")
+
+
+def reminder(ordinal: int, is_last: bool) -> str:
+    """Which reminder of its activity a claim is, as words."""
+    return _("reminder %(n)d, the last") % {"n": ordinal} if is_last else _("reminder %(n)d") % {"n": ordinal}
