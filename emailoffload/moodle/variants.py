@@ -37,9 +37,9 @@ ENOVATION_CLASS = r"\mod_reengagement\task\send_email"
 MONOLITHIC_VERSIONS: frozenset[int] = frozenset(
     {2020102201, 2020102202, 2021080101, 2021080102, 2022031100, 2022031700, 2022041300, 2022102900}
 ) | frozenset(range(2023020800, 2023020806))
-"""Published versions whose selection, gates, counters and rendering were read and are the same: the branches for
-Moodle 3.9, 3.11 and 4.0 since texts pass format_text (March 2022), and 2023020805 for 4.0–4.4. Earlier ones
-render otherwise (facts §2.11)."""
+"""Published versions whose selection, gates, counters and rendering were read and are the same: the branches
+for Moodle 3.9, 3.11 and 4.0 since texts pass format_text (March 2022), and 2023020805 for 4.0–4.4. Earlier
+ones render otherwise (facts §2.11)."""
 
 RECENT_SECONDS = 7 * 86400
 """An ad hoc task that ran within this time shows that the code is the ad hoc one (they are frequent)."""
@@ -55,8 +55,8 @@ class Variant:
     supported: bool
     why: str
     company_cc: bool = False
-    """The site's patch that mails a company's own Cc addresses exists (facts §2.11, P-akt): learners of companies
-    with an address there, and activities with suppresstarget −1, follow rules that the stock plugin lacks."""
+    """The site's patch that mails a company's own Cc addresses exists (facts §2.11, P-akt): learners of
+    companies with an address there, and activities with suppresstarget −1, follow rules of their own."""
     iomad: bool = False
     totara: bool = False
 
