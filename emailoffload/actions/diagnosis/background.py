@@ -1,0 +1,50 @@
+"""The doctor's looks at the worker: do its passes run, and how did they end."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.db.models.functions import Now
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from emailoffload.actions.diagnosis.finding import Found, Look, ok, problem, warning
+from emailoffload.outbox.models import Lease, Run
+
+_START = gettext_lazy("Start the worker: see docs/install.md.")
+
+
+def heartbeat() -> Found:
+    """A worker is alive: a pass began, or the lease of one was renewed, within the last minutes."""
+    newest = Run.objects.order_by("-id").values_list("started_at", flat=True).first()
+    if newest is None:
+        return warning(_("The worker has never run."), str(_START))
+    patience = timedelta(seconds=120 + settings.DISPATCH_BUDGET_SECONDS)
+    held = Lease.objects.filter(expires_at__gt=Now()).exists()
+    if not held and timezone.now() - newest > patience:
+        return problem(
+            _("The worker's last pass began at %(time)s.") % {"time": f"{newest:%Y-%m-%d %H:%M:%S} UTC"},
+            str(_START),
+        )
+    return ok(_("The worker is alive."))
+
+
+def outcomes() -> Found:
+    """The last pass of each kind ended well."""
+    for kind in ("intercept", "dispatch", "recover"):
+        last = Run.objects.filter(kind=kind).exclude(outcome="running").order_by("-id").first()
+        if last and last.outcome in {"refused", "failed"}:
+            return warning(
+                _("The last %(kind)s pass did not do its work: %(message)s")
+                % {"kind": kind, "message": last.message},
+                _("Cure what is named there; the next pass tries again."),
+            )
+    return ok(_("The last passes did their work."))
+
+
+LOOKS = [
+    Look("worker.heartbeat", gettext_lazy("The worker"), heartbeat, ("database.migrated",)),
+    Look("worker.outcomes", gettext_lazy("The last passes"), outcomes, ("database.migrated",)),
+]

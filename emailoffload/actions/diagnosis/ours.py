@@ -1,0 +1,123 @@
+"""The doctor's looks at our own side: database, keys, switches, the claim lead."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import DatabaseError, connection, transaction
+from django.db.migrations.executor import MigrationExecutor
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from emailoffload.actions.diagnosis.finding import Found, Look, ok, problem, warning
+from emailoffload.outbox import content, switches
+from emailoffload.outbox.models import State
+
+INTERCEPT_PERIOD = 240
+"""Seconds between two passes of the interceptor (its schedule is `*/4`)."""
+_PROBE = "doctor"
+
+
+def reachable() -> Found:
+    """Our database answers."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError as error:
+        number = error.args[0] if error.args and isinstance(error.args[0], int) else type(error).__name__
+        return problem(
+            _("Our database cannot be used (error %(number)s).") % {"number": number},
+            _("Check DATABASE_URL: host, port, database, account and password; and that the server runs."),
+        )
+    return ok(_("Our database answers (%(kind)s).") % {"kind": connection.display_name})
+
+
+def migrated() -> Found:
+    """Our tables are those of this version."""
+    executor = MigrationExecutor(connection)
+    missing = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+    if missing:
+        return problem(
+            ngettext("%(n)d migration is missing.", "%(n)d migrations are missing.", missing)
+            % {"n": missing},
+            _("Run `manage.py migrate`."),
+        )
+    return ok(_("All migrations are applied."))
+
+
+def writable() -> Found:
+    """Our database takes a row (it is taken back at once)."""
+    try:
+        with transaction.atomic():
+            State.objects.update_or_create(name=_PROBE, defaults={"value": {}})
+            transaction.set_rollback(True)
+    except DatabaseError as error:
+        return problem(
+            _("Our database takes no row (%(error)s).") % {"error": type(error).__name__},
+            _("Give the account of DATABASE_URL all rights on its database; look at disk space."),
+        )
+    return ok(_("Our database takes rows."))
+
+
+def engine() -> Found:
+    """Our database is made for the work of a real site."""
+    if connection.vendor != "sqlite":
+        return ok(_("Our database is %(kind)s.") % {"kind": connection.display_name})
+    if settings.SAMPLE_SITE:
+        return ok(_("Our database is SQLite, which is enough for the sample site."))
+    return warning(
+        _("Our database is SQLite: one writer at a time, on one host only."),
+        _("Use MariaDB or MySQL for a real site: set DATABASE_URL, then run `manage.py migrate`."),
+    )
+
+
+def keys() -> Found:
+    """Every stored mail can be opened with the keys of this host."""
+    missing = content.missing_keys()
+    if missing:
+        return problem(
+            _("Stored mails need keys that this host does not have: %(keys)s.")
+            % {"keys": ", ".join(missing)},
+            _("Add them to CONTENT_KEYS, behind the newest. All hosts need the same keys."),
+        )
+    return ok(_("Stored mails are encrypted with the key %(key)s.") % {"key": content.key_ids()[0]})
+
+
+def lead() -> Found:
+    """Reminders are claimed early enough that none falls due between two passes."""
+    needed = INTERCEPT_PERIOD + settings.MOODLE_CRON_PERIOD_SECONDS
+    values = {"lead": settings.CLAIM_LEAD_SECONDS, "needed": needed}
+    if needed > settings.CLAIM_LEAD_SECONDS:
+        return warning(
+            _("CLAIM_LEAD_SECONDS is %(lead)d: some reminders fall due before they are claimed.") % values,
+            _("Set it to more than %(needed)d: the interceptor's period plus Moodle's cron period.") % values,
+        )
+    return ok(
+        _("Reminders are claimed %(lead)d seconds before they are due; %(needed)d are needed.") % values
+    )
+
+
+def switched_on() -> Found:
+    """Nobody has paused claiming or sending, and the site sends mail at all."""
+    if settings.MOODLE_NOEMAILEVER:
+        return warning(
+            _("MOODLE_NOEMAILEVER is on: nothing is claimed."),
+            _("Switch it off here once `$CFG->noemailever` is gone from Moodle's config.php."),
+        )
+    pause = switches.pause()
+    if pause.claims or pause.sends:
+        what = _("Claiming and sending are paused.") if pause.claims and pause.sends else (
+            _("Claiming is paused.") if pause.claims else _("Sending is paused.")
+        )  # fmt: skip
+        return warning(what, _("Run `manage.py drain --resume` when it shall go on."))
+    return ok(_("Nothing is paused."))
+
+
+LOOKS = [
+    Look("database.reachable", gettext_lazy("Our database"), reachable),
+    Look("database.engine", gettext_lazy("Kind of our database"), engine),
+    Look("database.migrated", gettext_lazy("Our tables"), migrated, ("database.reachable",)),
+    Look("database.writable", gettext_lazy("Writing to our database"), writable, ("database.migrated",)),
+    Look("keys.content", gettext_lazy("Keys of stored mails"), keys, ("database.migrated",)),
+    Look("claims.lead", gettext_lazy("Claim lead"), lead),
+    Look("claims.switches", gettext_lazy("Switches"), switched_on, ("database.migrated",)),
+]

@@ -1,0 +1,46 @@
+"""`manage.py doctor`: looks at everything that the product depends on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from emailoffload.actions import doctor
+from emailoffload.actions.diagnosis.finding import Finding
+from emailoffload.management.reporting import ReportingCommand
+
+_MARKS = {"ok": "ok      ", "warning": "WARNING ", "problem": "PROBLEM ", "unknown": "unknown "}
+
+
+class Command(ReportingCommand):
+    """Print a verdict and a cure for each thing; exit 1 when one needs a person."""
+
+    help = "Look at databases, privileges, plugin, cron lock, clocks, SES and worker; say what cures what."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Examine and report. A person sees each finding as soon as it is made."""
+        findings: list[Finding] = []
+        for finding in doctor.run():
+            findings.append(finding)
+            if not options["json"]:
+                self.stdout.write(_lines(finding))
+                self.stdout.flush()
+        counts: Counter[str] = Counter(finding.verdict for finding in findings)
+        fine = doctor.is_fine(findings)
+        result = {
+            "fine": fine,
+            "counts": {verdict: counts[verdict] for verdict in ("ok", "warning", "problem", "unknown")},
+            "findings": [finding.as_dict() for finding in findings],
+        }
+        self.report(result, _summary(counts, fine), as_json=options["json"], ok=fine)
+
+
+def _lines(finding: Finding) -> str:
+    text = f"{_MARKS[finding.verdict]} {finding.title}: {finding.text}"
+    return f"{text}\n         Cure: {finding.cure}" if finding.cure else text
+
+
+def _summary(counts: Counter[str], fine: bool) -> str:
+    if fine:
+        return "\nEverything is fine."
+    return f"\n{counts['problem']} problems, {counts['warning']} warnings."

@@ -1,0 +1,52 @@
+"""A site on which everything is well: each test makes one thing wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.utils import timezone
+
+from emailoffload.actions import doctor
+from emailoffload.actions.diagnosis.finding import Finding
+from emailoffload.delivery import ses
+from emailoffload.outbox.models import Run
+from emailoffload.sandbox.ses_server import SandboxSES
+from tests.conftest import Moodle
+
+TASK = r"\mod_reengagement\task\cron_task"
+
+
+@pytest.fixture
+def ses_sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[SandboxSES]:
+    """A local SES that the product's client talks to."""
+    with SandboxSES() as sandbox:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SESV2", sandbox.url)
+        ses.forget_client()
+        yield sandbox
+    ses.forget_client()
+
+
+@pytest.fixture
+def site(moodle: Moodle, ses_sandbox: SandboxSES) -> Moodle:
+    """The real site with a cron that has just run and a worker that is alive."""
+    moodle.touched.add("mdl_task_scheduled")
+    moodle.execute("UPDATE mdl_task_scheduled SET timestarted = NULL, faildelay = 0, disabled = 0")
+    moodle.execute(
+        "UPDATE mdl_task_scheduled SET lastruntime = %s WHERE classname = %s", (int(time.time()) - 60, TASK)
+    )
+    for kind in ("intercept", "dispatch", "recover"):
+        Run.objects.create(kind=kind, started_at=timezone.now(), finished_at=timezone.now(), outcome="ok")
+    return moodle
+
+
+@pytest.fixture
+def examine() -> Callable[[str], Finding]:
+    """The finding with an id, of a whole examination."""
+
+    def find(wanted: str) -> Finding:
+        (found,) = [finding for finding in doctor.run() if finding.id == wanted]
+        return found
+
+    return find
