@@ -1,0 +1,134 @@
+"""Real processes of the product against the suite's databases: for races, kills and replays.
+
+`python -m tests.processes WHAT …` is what they run; `spawn` starts one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import connections
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def spawn(what: str, *args: object, env: dict[str, str] | None = None, **overrides: object) -> subprocess.Popen[str]:
+    """Start a process that does `what` (see `main`) against this test's databases.
+
+    `overrides` are settings; `env` are further environment variables.
+    """
+    overrides = {"AWS_ENDPOINT": os.environ.get("AWS_ENDPOINT_URL_SESV2", ""), **overrides}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.processes", what, *map(str, args)],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "tests.settings",
+            "OFFLOAD_TEST_DEFAULT_DB": str(connections["default"].settings_dict["NAME"]),
+            "OFFLOAD_TEST_OVERRIDES": json.dumps(overrides),
+            **(env or {}),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def result(process: subprocess.Popen[str], timeout: float = 120) -> Any:
+    """The last line that a process printed, as JSON; its errors become ours."""
+    out, errors = process.communicate(timeout=timeout)
+    assert process.returncode == 0, errors[-4000:]
+    return json.loads(out.strip().splitlines()[-1])
+
+
+def _set_up() -> None:
+    import django
+
+    settings.DATABASES["default"]["NAME"] = os.environ["OFFLOAD_TEST_DEFAULT_DB"]
+    for name, value in json.loads(os.environ["OFFLOAD_TEST_OVERRIDES"]).items():
+        if name == "AWS_ENDPOINT":
+            os.environ["AWS_ENDPOINT_URL_SESV2"] = value
+        else:
+            setattr(settings, name, value)
+    django.setup()
+
+
+def _intercept(lane: str, seconds: str, sabotage: str) -> dict[str, Any]:
+    """Interceptor passes, one after the other, for a while (0 = one pass)."""
+    from emailoffload.worker import intercept
+
+    if sabotage != "none":
+        from tests.race import sabotages
+
+        sabotages.apply(sabotage)
+    total: dict[str, Any] = {"passes": 0, "claimed": 0, "lost": 0, "left": {}, "refused": ""}
+    until = time.monotonic() + float(seconds)
+    while True:
+        found = intercept.run(lane=lane)
+        total["passes"] += 1
+        total["claimed"] += found.claimed
+        total["lost"] += found.lost
+        total["refused"] = total["refused"] or found.refused
+        for reason, count in found.left.items():
+            total["left"][reason] = total["left"].get(reason, 0) + count
+        if time.monotonic() > until:
+            return total
+
+
+def _moodle(seconds: str, mail_seconds: str, lock: str, variant: str) -> dict[str, Any]:
+    """Moodle's cron, run after run, for a while; returns the rows that it mailed, in order."""
+    from emailoffload.sandbox.moodle_cron import SimulatedCron
+    from emailoffload.sandbox.moodle_side import enrolled_by_sql, mysql_lock
+    from tests.settings import MOODLE_DATABASE, SERVER
+
+    def connect() -> Any:
+        return SERVER.connect(MOODLE_DATABASE)
+
+    mailed: list[int] = []
+    cron = SimulatedCron(
+        connect,
+        prefix="mdl_",
+        paramstyle="format",
+        lock=mysql_lock(connect, dbname=MOODLE_DATABASE, prefix="mdl_") if lock == "lock" else None,
+        mail=lambda mail: mailed.append(int(mail["row_id"])),
+        mail_seconds=float(mail_seconds),
+        enrolled=enrolled_by_sql(connect, prefix="mdl_", paramstyle="format"),
+        variant="adhoc" if variant == "adhoc" else "monolithic",
+        start_users=False,
+    )
+    until = time.monotonic() + float(seconds)
+    runs = 0
+    while time.monotonic() < until:
+        cron.run_reengagement()
+        runs += 1
+        time.sleep(0.2)  # the cron's own pause between runs
+    return {"mailed": mailed, "runs": runs}
+
+
+def main() -> None:
+    """Do what the first argument says and print the result as JSON."""
+    _set_up()
+    what, *args = sys.argv[1:]
+    if what == "intercept":
+        done = _intercept(*args)
+    elif what == "moodle":
+        done = _moodle(*args)
+    elif what == "dispatch":
+        from emailoffload.worker import dispatch
+
+        done = dispatch.run(until_empty=True).as_dict()
+    else:
+        raise SystemExit(f"unknown: {what}")
+    print(json.dumps(done))
+    connections.close_all()
+
+
+if __name__ == "__main__":
+    main()

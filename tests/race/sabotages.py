@@ -1,0 +1,66 @@
+"""The protections of a claim, taken out one by one, to show that the race test would notice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from django.db import connections
+
+from emailoffload.moodle import claims, cronlock, guard
+from emailoffload.moodle.claims import Swap
+from emailoffload.worker import intercept
+
+
+class NoLock(AbstractContextManager["NoLock"]):
+    """A lock that everybody always gets."""
+
+    acquired = True
+
+    def __init__(self, classname: str) -> None:
+        pass
+
+    def __exit__(self, *args: object) -> None:
+        pass
+
+    def still_held(self) -> bool:
+        """Never in doubt."""
+        return True
+
+
+def no_lead() -> None:
+    """Due rows are claimed like rows of the future, though nobody can hold the cron's lock."""
+
+    def hasty(self: Any, intended: Any) -> set[int]:
+        return claims.apply(intercept._swaps(intended.claims.values()))
+
+    intercept._Pass._claim_ahead = hasty  # type: ignore[method-assign]
+    intercept._Pass._claim_under_lock = hasty  # type: ignore[method-assign]
+    intercept._Pass._without_lock = lambda self, rows: iter(rows)  # type: ignore[method-assign]
+
+
+def no_lock() -> None:
+    """Due rows are claimed whether or not the cron is running."""
+    cronlock.CronLock = NoLock  # type: ignore[assignment, misc]
+    cronlock.is_free = lambda classname: True
+
+
+def no_compare() -> None:
+    """The claim writes whatever the row holds now."""
+
+    def overwrite(swaps: Sequence[Swap]) -> set[int]:
+        with guard.writing(), connections["moodle"].cursor() as cursor:
+            for swap in swaps:
+                cursor.execute(
+                    "UPDATE mdl_reengagement_inprogress SET emailsent = %s, emailtime = %s WHERE id = %s",
+                    [swap.after[0], swap.after[1], swap.row_id],
+                )
+        return {swap.row_id for swap in swaps}
+
+    claims.apply = overwrite
+
+
+def apply(name: str) -> None:
+    """Take one protection out of this process."""
+    {"no_lead": no_lead, "no_lock": no_lock, "no_compare": no_compare}[name]()
