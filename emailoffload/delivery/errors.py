@@ -1,0 +1,179 @@
+"""What became of one try to send, in six words; the table that sorts every answer and every failure.
+
+The question behind each entry is design §6's: can the mail have left? Only a failure that certainly came
+before the request was transmitted, or SES's own refusal, lets a mail be sent again. Codes are those of the
+SES API v2 (SendEmail, "Errors") and of the AWS common errors.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from dataclasses import dataclass
+from typing import Literal
+
+from botocore import exceptions as aws
+
+Kind = Literal["accepted", "not_transmitted", "throttled", "permanent", "account", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of one attempt.
+
+    accepted: SES took the mail and gave `message_id`. not_transmitted: nothing left, try again. throttled:
+    refused for its rate, try again. permanent: this mail will never be taken. account: no mail would be taken
+    now. unknown: it may have left or not.
+    """
+
+    kind: Kind
+    code: str = ""
+    message: str = ""
+    message_id: str = ""
+    request_id: str = ""
+    http_status: int | None = None
+
+
+THROTTLED = frozenset(
+    {"TooManyRequestsException", "LimitExceededException", "Throttling", "ThrottlingException",
+     "ThrottledException", "RequestThrottled", "RequestThrottledException", "RequestLimitExceeded",
+     "SlowDown"}
+)  # fmt: skip
+_MAY_NOT = "The AWS credentials may not send. Allow ses:SendEmail for the sender's identity."
+_UNKNOWN_KEY = "AWS does not know the access key. Check AWS_ACCESS_KEY_ID."
+_SIGNATURE = "AWS refused the signature. Check AWS_SECRET_ACCESS_KEY and this host's clock."
+ACCOUNT = {
+    "AccountSuspendedException": "The SES account is suspended. Ask AWS support to lift the suspension.",
+    "SendingPausedException": "Sending is paused for the account or the configuration set. Resume it in SES.",
+    "MailFromDomainNotVerifiedException": "The MAIL FROM domain is not verified. Check its DNS records.",
+    "NotFoundException": "SES does not know something the request names, most likely the configuration set. "
+    "Check SES_CONFIGURATION_SET and the region.",
+    "AccessDenied": _MAY_NOT,
+    "AccessDeniedException": _MAY_NOT,
+    "InvalidClientTokenId": _UNKNOWN_KEY,
+    "UnrecognizedClientException": _UNKNOWN_KEY,
+    "SignatureDoesNotMatch": _SIGNATURE,
+    "InvalidSignatureException": _SIGNATURE,
+    "IncompleteSignature": _SIGNATURE,
+    "MissingAuthenticationToken": "The request carried no credentials. Check the AWS credentials.",
+    "RequestExpired": "AWS found the request too old. Check this host's clock.",
+    "ExpiredToken": "The AWS session has expired. Renew the credentials.",
+    "ExpiredTokenException": "The AWS session has expired. Renew the credentials.",
+    "OptInRequired": "SES is not activated for this AWS account and region.",
+    "NotAuthorized": _MAY_NOT,
+}
+LOCAL = {
+    "NoCredentialsError": "There are no AWS credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+    "give the host a role.",
+    "PartialCredentialsError": "The AWS credentials are incomplete. Set both AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY.",
+    "NoRegionError": "There is no AWS region. Set AWS_DEFAULT_REGION to the region of SES.",
+    "InvalidRegionError": "The AWS region is malformed. Check AWS_DEFAULT_REGION.",
+    "ProfileNotFound": "The AWS profile does not exist. Check AWS_PROFILE.",
+    "CredentialRetrievalError": "The AWS credentials could not be fetched. Check the host's role or profile.",
+    "TokenRetrievalError": "The AWS session has expired. Sign in again.",
+    "UnauthorizedSSOTokenError": "The AWS session has expired. Sign in again.",
+    "SSOTokenLoadError": "The AWS session could not be read. Sign in again.",
+    "ConfigParseError": "The AWS configuration file cannot be read.",
+    "MetadataRetrievalError": "The AWS credentials could not be fetched. Check the host's role.",
+}  # fmt: skip
+NOT_TRANSMITTED = {
+    "EndpointConnectionError": "No connection to SES: refused, or its name is not known. Check the network "
+    "and AWS_ENDPOINT_URL_SESV2.",
+    "ConnectTimeoutError": "No connection to SES in time. Check the network, firewall and region.",
+    "ProxyConnectionError": "No connection to the proxy. Check HTTPS_PROXY.",
+}
+UNKNOWN = {
+    "ReadTimeoutError": "SES did not answer in time.",
+    "ConnectionClosedError": "The connection broke before SES answered.",
+    "ResponseParserError": "SES's answer could not be read.",
+    "ResponseStreamingError": "SES's answer broke off.",
+    "IncompleteReadError": "SES's answer broke off.",
+    "HTTPClientError": "The connection failed in an unexpected way.",
+}
+_DAILY = re.compile(r"daily (message )?quota|24.?hour", re.I)
+_UNVERIFIED = re.compile(r"not verified", re.I)
+_CONFIGURATION_SET = re.compile(r"configuration.?set", re.I)
+_ADDRESS = re.compile(r"[^\s<>,;:\"'()\[\]]+@[^\s<>,;:\"'()\[\]]+")
+
+
+def _clean(message: str) -> str:
+    """SES's words without the addresses that they may quote."""
+    return _ADDRESS.sub("(address)", message)[:500]
+
+
+def classify(error: Exception, *, sender: str = "", recipient: str = "") -> Outcome:
+    """Sort what `send_email` raised. `sender` and `recipient` are bare addresses.
+
+    Whatever is not known for certain is `unknown`, so that nothing is sent twice.
+    """
+    if isinstance(error, aws.ClientError):
+        return _refused(error, sender, recipient)
+    name = type(error).__name__
+    if isinstance(error, aws.SSLError):
+        # A certificate that does not verify ends the handshake: nothing was sent. Any other TLS failure
+        # may come later.
+        refused = "CERTIFICATE_VERIFY_FAILED" in str(error) or isinstance(
+            error.kwargs.get("error"), ssl.SSLCertVerificationError
+        )
+        if refused:
+            return Outcome(
+                "not_transmitted", name, "SES's certificate was not accepted. Check AWS_CA_BUNDLE."
+            )
+        return Outcome("unknown", name, "The encrypted connection failed.")
+    for base in type(error).__mro__:
+        if base.__name__ in NOT_TRANSMITTED:
+            return Outcome("not_transmitted", name, NOT_TRANSMITTED[base.__name__])
+        if base.__name__ in LOCAL:
+            return Outcome("account", name, LOCAL[base.__name__])
+        if base.__name__ == "ParamValidationError":
+            return Outcome("permanent", name, "The request for this mail is malformed.")
+        if base.__name__ in UNKNOWN:
+            return Outcome("unknown", name, UNKNOWN[base.__name__])
+    return Outcome("unknown", name, "The send failed in an unexpected way.")
+
+
+def _refused(error: aws.ClientError, sender: str, recipient: str) -> Outcome:
+    """SES, or something in between, answered with an error status."""
+    detail = error.response.get("Error", {})
+    meta = error.response.get("ResponseMetadata", {})
+    code, text = str(detail.get("Code", "")), str(detail.get("Message", ""))
+    status = int(meta.get("HTTPStatusCode", 0))
+    kind, words = _judge(code, text, status, sender, recipient)
+    return Outcome(
+        kind,
+        code[:100] or f"HTTP {status}",
+        words or _clean(text),
+        request_id=str(meta.get("RequestId", ""))[:128],
+        http_status=status or None,
+    )
+
+
+def _judge(code: str, text: str, status: int, sender: str, recipient: str) -> tuple[Kind, str]:
+    if code in THROTTLED or status == 429:
+        if _DAILY.search(text):
+            return "account", "The 24-hour quota of the SES account is used up."
+        return "throttled", ""
+    if code in ACCOUNT:
+        return "account", ACCOUNT[code]
+    if status >= 500 or not status:
+        return "unknown", ""
+    if code == "MessageRejected" and _UNVERIFIED.search(text):
+        return _unverified(text, sender, recipient)
+    if code == "BadRequestException" and _CONFIGURATION_SET.search(text):
+        return "account", ACCOUNT["NotFoundException"]
+    if status in {401, 403, 404, 407} or 300 <= status < 400:
+        # Not an answer about this mail: a proxy, a wrong endpoint, a policy.
+        return (
+            "account",
+            f"The endpoint answered {status}. Check AWS_ENDPOINT_URL_SESV2 and the proxy.",
+        )
+    return "permanent", ""
+
+
+def _unverified(text: str, sender: str, recipient: str) -> tuple[Kind, str]:
+    """SES names the identities that failed: the sender's concerns every mail, a recipient's only this one."""
+    named = {address.lower().rstrip(".") for address in _ADDRESS.findall(text)}
+    if recipient.lower() in named and sender.lower() not in named:
+        return "permanent", "SES sends only to verified addresses: the account is still in the SES sandbox."
+    return "account", "The sender's identity is not verified in SES in this region."

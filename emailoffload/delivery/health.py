@@ -1,0 +1,108 @@
+"""Is delivery likely, and for how many mails? Asked before anything is claimed (design §3.3, promise P5).
+
+The breaker is a row of the table State: what refused us, and until when nobody tries. It opens when SES
+refuses the account or cannot be reached, and closes with the first mail that SES takes.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from emailoffload.delivery import rate
+from emailoffload.delivery.errors import Outcome
+from emailoffload.outbox.models import Email, State
+from emailoffload.outbox.states import EmailState
+
+BREAKER = "ses_breaker"
+SHORTEST, LONGEST = 30.0, 300.0
+"""Seconds that the breaker stays open: the first time, and at most (doubled each time in between)."""
+MOST_QUEUED = 200_000
+"""However fast the account is, the outbox holds no more than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """Why and until when (UNIX seconds) nobody sends. `open` is False once somebody may try again."""
+
+    code: str
+    why: str
+    open_until: float
+    times: int
+
+    @property
+    def open(self) -> bool:
+        """Whether sending is stopped now. A clock set back does not stop it for longer than LONGEST."""
+        return 0 < self.open_until - time.time() <= LONGEST
+
+
+def breaker() -> Breaker | None:
+    """The breaker if it is open or half open (its time is over and nobody has sent since), else None."""
+    row = State.objects.filter(name=BREAKER).first()
+    return Breaker(**row.value) if row and row.value else None
+
+
+def trip(outcome: Outcome) -> Breaker:
+    """Open the breaker because of `outcome`; each time in a row for twice as long."""
+    last = breaker()
+    if last and last.open:
+        return last
+    times = last.times + 1 if last else 1
+    seconds = min(LONGEST, SHORTEST * 2 ** min(times - 1, 10))
+    opened = Breaker(outcome.code, outcome.message, time.time() + seconds, times)
+    value = {"code": opened.code, "why": opened.why, "open_until": opened.open_until, "times": times}
+    State.objects.update_or_create(name=BREAKER, defaults={"value": value})
+    return opened
+
+
+def close() -> None:
+    """SES takes mails again."""
+    State.objects.filter(name=BREAKER).delete()
+
+
+def refusal(known: rate.Known) -> Outcome | None:
+    """Why no mail could be sent now, judged by what is known of the account; None when it is fine.
+
+    Credentials that may send but not read the account are fine: `known.problem` says so, and the rate is then
+    the last known one or a careful one.
+    """
+    problem = known.problem
+    may_not_read = {"AccessDenied", "AccessDeniedException"}
+    if problem and problem.kind in {"account", "not_transmitted"} and problem.code not in may_not_read:
+        return problem
+    account = known.account
+    if account and not problem and not account.sending_enabled:
+        words = "SES has sending switched off for this account. See 'Account dashboard' in SES."
+        return Outcome("account", "SendingDisabled", words)
+    return None
+
+
+def healthy() -> tuple[bool, str]:
+    """Whether mails can be sent now, and if not, why and what cures it."""
+    stopped = breaker()
+    if stopped and stopped.open:
+        return False, f"{stopped.code}: {stopped.why}"
+    known = rate.known()
+    refused = refusal(known)
+    if refused:
+        return False, f"{refused.code}: {refused.message}"
+    if rate.available_24h(known) == 0:
+        return False, "DailyQuota: The 24-hour quota of the SES account is used up."
+    return True, ""
+
+
+def capacity() -> int:
+    """How many more mails may be claimed now.
+
+    The outbox holds at most what can leave within SEND_DEADLINE_SECONDS at the account's rate, and at most
+    what the 24-hour quota still allows.
+    """
+    known = rate.known()
+    limit = min(MOST_QUEUED, int(known.rate * settings.SEND_DEADLINE_SECONDS))
+    quota = rate.available_24h(known)
+    if quota is not None:
+        limit = min(limit, quota)
+    waiting = Email.objects.filter(state__in=[EmailState.PREPARED, EmailState.QUEUED, EmailState.SENDING])
+    return max(0, limit - waiting.order_by()[: limit + 1].count())

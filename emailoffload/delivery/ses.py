@@ -1,0 +1,131 @@
+"""Amazon SES, API v2, through boto3: one client per process, one transmission per call."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from django.conf import settings
+
+from emailoffload.delivery.errors import Outcome, classify
+
+if TYPE_CHECKING:
+    from mypy_boto3_sesv2 import SESV2Client
+
+IDLE_SECONDS = 5.0
+"""A kept connection that was silent for longer is not used again: its other end may just be closing it, and a
+send into a closing connection has an unknown outcome."""
+
+_lock = threading.Lock()
+_client: tuple[int, SESV2Client] | None = None
+_last_use = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What GetAccount says: may we send, mails per second, mails per 24 hours (None: no limit)."""
+
+    sending_enabled: bool
+    max_send_rate: float
+    max_24h: int | None
+    sent_24h: int
+    production: bool
+    enforcement: str = ""
+
+
+def client() -> SESV2Client:
+    """This process's client, made at first use.
+
+    A client that was made before a fork shares its connections with the parent and would cross answers
+    (perf-facts, traps), so it is tied to the process id. Total attempts is 1 because the SDK would otherwise
+    transmit an unanswered mail again (design §6). Region, credentials and endpoint: the SDK's own variables.
+    Raises botocore's errors for a missing region or a wrong profile.
+    """
+    global _client
+    made = _client
+    if made and made[0] == os.getpid():
+        return made[1]
+    with _lock:
+        if _client is None or _client[0] != os.getpid():
+            config = Config(
+                connect_timeout=settings.SES_CONNECT_TIMEOUT_SECONDS,
+                read_timeout=settings.SES_READ_TIMEOUT_SECONDS,
+                max_pool_connections=settings.DISPATCH_THREADS,
+                retries={"total_max_attempts": 1, "mode": "standard"},
+                tcp_keepalive=True,
+                # `message.build` makes requests that pass validation; the tests validate them instead.
+                parameter_validation=False,
+                disable_request_compression=True,
+                user_agent="email-offload",
+            )
+            # A session of its own: boto3's default session would keep what a parent process read.
+            _client = (os.getpid(), boto3.session.Session().client("sesv2", config=config))
+        return _client[1]
+
+
+def forget_client() -> None:
+    """Make a new client next time: settings, credentials or endpoint may have changed."""
+    global _client
+    with _lock:
+        if _client and _client[0] == os.getpid():
+            _client[1].close()
+        _client = None
+
+
+def wake() -> None:
+    """Call before a burst of sends: closes connections that were silent for more than IDLE_SECONDS."""
+    if _client and _client[0] == os.getpid() and time.monotonic() - _last_use > IDLE_SECONDS:
+        _client[1].close()
+
+
+def send(request: Mapping[str, Any], *, sender: str = "", recipient: str = "") -> Outcome:
+    """Transmit one mail, once. `request` is of `message.build`; the addresses are bare. Never raises."""
+    global _last_use
+    try:
+        answer = client().send_email(**request)
+    except Exception as error:
+        # Broad on purpose: whatever happens to one mail is recorded on that mail, as an outcome.
+        return classify(error, sender=sender, recipient=recipient)
+    finally:
+        _last_use = time.monotonic()
+    meta = answer["ResponseMetadata"]
+    request_id, status = str(meta.get("RequestId", ""))[:128], int(meta.get("HTTPStatusCode", 0))
+    message_id = answer.get("MessageId", "")
+    if not message_id:
+        return Outcome(
+            "unknown",
+            "NoMessageId",
+            "The endpoint answered without a message id: it may not be SES. Check AWS_ENDPOINT_URL_SESV2.",
+            request_id=request_id,
+            http_status=status,
+        )
+    return Outcome("accepted", message_id=message_id[:128], request_id=request_id, http_status=status)
+
+
+def get_account() -> Account | Outcome:
+    """What SES says about the account, or the outcome that says why it did not answer. Never raises."""
+    try:
+        answer = client().get_account()
+        quota = answer["SendQuota"]
+        maximum = quota["Max24HourSend"]
+        return Account(
+            sending_enabled=bool(answer.get("SendingEnabled", True)),
+            max_send_rate=float(quota["MaxSendRate"]),
+            max_24h=None if maximum < 0 else int(maximum),
+            sent_24h=int(quota["SentLast24Hours"]),
+            production=bool(answer.get("ProductionAccessEnabled", True)),
+            enforcement=str(answer.get("EnforcementStatus", "")),
+        )
+    except (KeyError, TypeError):
+        return Outcome(
+            "account", "NoSendQuota", "The endpoint does not answer like SES. Check AWS_ENDPOINT_URL_SESV2."
+        )
+    except Exception as error:
+        # Broad on purpose, as in `send`: the caller decides by the outcome.
+        return classify(error)

@@ -1,0 +1,364 @@
+"""One pass of the dispatcher: what is due in the outbox is sent through SES and recorded.
+
+Steps, again and again until the budget is used up or nothing falls due soon:
+1. lease due mails (one guarded UPDATE) and load what they say;
+2. ask Moodle whether they may still leave (`eligibility`);
+3. reserve sending time (`rate`), mark a small window `sending` with an attempt each, in one transaction;
+4. hand the window to the threads (`senders`), which transmit and touch no database;
+5. record what came back, many at a time, in one transaction (`outcomes` says what follows from what).
+
+A process that is killed leaves at most one window in `sending`; recovery makes those `uncertain`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import OperationalError, connection
+from django.utils import timezone
+
+from emailoffload.delivery import health, rate, ses
+from emailoffload.delivery.errors import Outcome
+from emailoffload.outbox import content, switches, transitions
+from emailoffload.outbox.models import Content, Email
+from emailoffload.outbox.states import EmailState
+from emailoffload.worker import eligibility, killpoints, lease, outcomes, runs, stopping
+from emailoffload.worker.recover_sends import recover_sends
+from emailoffload.worker.senders import Job, Result, Senders
+
+logger = logging.getLogger(__name__)
+
+BATCH = 256
+"""Mails leased and rechecked at a time."""
+SOON = timedelta(seconds=90)
+"""A pass stays on for mails that fall due so soon: the next scheduled one may start half a minute late."""
+POLL = 0.5
+RECHECK_SECONDS = 10.0
+"""At a slow rate no more is leased than leaves in this time: a recheck must not be older."""
+NO_ANSWER = 10
+"""So many sends in a row without an answer end the pass: each further one would only be uncertain too."""
+
+
+@dataclass
+class DispatchResult:
+    """What one pass did with mails. `refused` and `cure` say why nothing, or nothing more, could be sent."""
+
+    sent: int = 0
+    suppressed: int = 0
+    retried: int = 0
+    """Nothing was transmitted, or Moodle could not be asked: tried again later."""
+    uncertain: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    more: bool = False
+    """Mails fall due soon that this pass did not wait for."""
+    busy: bool = False
+    refused: str = ""
+    cure: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The counts under stable keys, for `--json`, the run's record and django-q's result."""
+        return {
+            "sent": self.sent,
+            "suppressed": self.suppressed,
+            "retried": self.retried,
+            "uncertain": self.uncertain,
+            "failed": self.failed,
+            "seconds": round(self.seconds, 3),
+            "busy": self.busy,
+            "refused": self.refused,
+            "cure": self.cure,
+        }
+
+
+def run(*, until_empty: bool = False, budget: float | None = None) -> DispatchResult:
+    """One pass, in the first free of DISPATCH_SLOTS; `busy` when there is none.
+
+    It ends when nothing is due or falls due within SOON, or after `budget` seconds (DISPATCH_BUDGET_SECONDS;
+    with `until_empty` there is no such limit unless one is given).
+    """
+    started = time.monotonic()
+    if budget is None and not until_empty:
+        budget = settings.DISPATCH_BUDGET_SECONDS
+    deadline = None if budget is None else started + budget
+    result = DispatchResult()
+    with lease.hold_any("dispatch", settings.DISPATCH_SLOTS) as held:
+        if held is None:
+            result.busy = True
+            return result
+        with runs.record("dispatch", held.holder) as recording:
+            recover_sends()
+            if not _refuse(result):
+                _Pass(held, result, deadline).go()
+            result.more = next_due(timezone.now() + SOON) is not None
+            result.seconds = time.monotonic() - started
+            recording.counts = result.as_dict()
+            if result.refused:
+                recording.refused(f"{result.refused} {result.cure}".strip())
+            elif stopping.requested():
+                recording.interrupted("the pass was asked to stop")
+    return result
+
+
+def next_due(until: datetime) -> datetime | None:
+    """When the next free mail falls due, if that is before `until`."""
+    waiting = Email.objects.filter(state=EmailState.QUEUED, next_try_at__lte=until, lease="")
+    return waiting.order_by("next_try_at").values_list("next_try_at", flat=True).first()
+
+
+def _refuse(result: DispatchResult) -> bool:
+    """Fill in why nothing can be sent now, if so."""
+    stopped = health.breaker()
+    if _paused(result):
+        return True
+    if stopped and stopped.open:
+        seconds = max(1, int(stopped.open_until - time.time()))
+        result.refused = f"SES refused or did not answer ({stopped.code}); it is tried again in {seconds} s."
+        result.cure = stopped.why
+    else:
+        try:
+            content.ensure_keys()
+        except content.ForeignKeys as error:
+            result.refused = str(error)
+            return True
+        refused = health.refusal(rate.known())
+        if refused:
+            _stopped_by(refused, result)
+    return bool(result.refused)
+
+
+def _paused(result: DispatchResult) -> bool:
+    pause = switches.pause()
+    if pause.sends:
+        result.refused = f"Sending is paused by {pause.by or 'somebody'}."
+        result.cure = "Resume it on the Overview page, or with manage.py drain --resume."
+    return pause.sends
+
+
+def _stopped_by(outcome: Outcome, result: DispatchResult) -> None:
+    """SES takes nothing from us now: say so, and let nobody claim until it does."""
+    health.trip(outcome)
+    result.refused, result.cure = f"No mail can be sent now ({outcome.code}).", outcome.message
+
+
+class _Pass:
+    """The state of one pass. Only the main thread uses the database."""
+
+    def __init__(self, held: lease.Held, result: DispatchResult, deadline: float | None) -> None:
+        self.held = held
+        self.result = result
+        self.deadline = deadline
+        self.token = uuid.uuid4().hex
+        self.threads: int = settings.DISPATCH_THREADS
+        self.ready: deque[Job] = deque()
+        self.in_flight: set[int] = set()
+        self.ended: list[Result] = []
+        self.rate = 0.0
+        self.batch = BATCH
+        self.not_before = 0.0
+        """When the outbox, or the rate, may be asked again (monotonic)."""
+        self.extended = time.monotonic()
+        self.probing = health.breaker() is not None
+        """The breaker was open: one mail at a time, until SES takes one."""
+        self.no_answer = 0
+        self.halt = False
+
+    def go(self) -> None:
+        """Run the pass; whatever happens, nothing stays leased that could be given back."""
+        self.senders = Senders(self.threads)
+        try:
+            while self._goes_on():
+                self._feed()
+                self._collect()
+        finally:
+            self._finish()
+
+    def _goes_on(self) -> bool:
+        if self.halt or stopping.requested():
+            return False
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            return False
+        if not self._keep():
+            return False
+        if self.ready or self.in_flight or self.ended:
+            return True
+        due = next_due(timezone.now() + SOON)
+        if due is None:
+            return False
+        wait = (due - timezone.now()).total_seconds()
+        if self.deadline is not None:
+            wait = min(wait, self.deadline - time.monotonic())
+        if wait > 0:
+            stopping.wait(min(POLL, wait))
+        return True
+
+    def _keep(self) -> bool:
+        """Keep what is ours; False when the pass was taken over."""
+        if time.monotonic() - self.extended > settings.LEASE_SECONDS / 4:
+            transitions.extend(self.token, self._until())
+            self.extended = time.monotonic()
+        return self.held.beat()
+
+    def _until(self) -> datetime:
+        """How long a mail is ours without a further sign: never less than a send can take."""
+        longest = settings.SES_CONNECT_TIMEOUT_SECONDS + settings.SES_READ_TIMEOUT_SECONDS + 10
+        return timezone.now() + timedelta(seconds=max(settings.LEASE_SECONDS, longest))
+
+    def _feed(self) -> None:
+        """Keep the threads busy, with as little as possible marked `sending` ahead of them."""
+        now = time.monotonic()
+        if now < self.not_before:
+            return
+        if len(self.ready) <= min(self.threads, self.batch // 2):
+            self._refill()
+        room = 1 - len(self.in_flight) if self.probing else 2 * self.threads - len(self.in_flight)
+        # Small refills cost a transaction each: wait until a good part of the window is free.
+        if not self.ready or room <= 0 or (room < self.threads // 2 and len(self.ready) > room):
+            return
+        granted, wait = rate.reserve(min(room, len(self.ready)), self.rate)
+        if wait:
+            self.not_before = time.monotonic() + wait
+        if granted:
+            self._send([self.ready.popleft() for _ in range(granted)])
+
+    def _send(self, jobs: list[Job]) -> None:
+        won = transitions.mark_sending(
+            [(job.email_id, job.attempt) for job in jobs],
+            self.token,
+            self.held.holder,
+            now=timezone.now(),
+            until=self._until(),
+        )
+        killpoints.reached("after_marking")
+        if not self.in_flight:
+            ses.wake()
+        self.in_flight |= won
+        self.senders.submit([job for job in jobs if job.email_id in won])
+
+    def _refill(self) -> None:
+        """Lease, load and recheck the next batch."""
+        if _paused(self.result):
+            self.halt = True
+            return
+        known = rate.known()
+        self.rate = known.rate
+        self.batch = max(1, min(BATCH, int(self.rate * RECHECK_SECONDS)))
+        quota = rate.available_24h(known)
+        if quota is not None and quota <= len(self.ready):
+            if not self.in_flight:
+                words = "The 24-hour quota of the SES account is used up. Mails wait until it allows more."
+                self._stop(Outcome("account", "DailyQuota", words))
+            return
+        now = timezone.now()
+        ids = transitions.lease_due(self.batch, self.token, now=now, until=self._until())
+        if not ids:
+            self.not_before = time.monotonic() + (POLL / 5 if self.in_flight else 0)
+            return
+        jobs = _load(ids)
+        if len(jobs) != len(ids):
+            gone = set(ids) - {job.email_id for job in jobs}
+            self.result.failed += transitions.move(
+                gone, EmailState.FAILED, now=now, lease=self.token, reason="content_missing"
+            )
+        checked = eligibility.check(jobs, now)
+        for reason, barred in checked.suppressed.items():
+            self.result.suppressed += transitions.move(
+                [job.email_id for job in barred],
+                EmailState.SUPPRESSED,
+                now=now,
+                lease=self.token,
+                reason=reason,
+            )
+        if checked.postponed:
+            self.result.retried += outcomes.postpone(checked.postponed, self.token, now)
+        self.ready.extend(checked.send)
+
+    def _collect(self) -> None:
+        """Take results from the threads and record them when they are worth a transaction."""
+        if not self.in_flight:
+            if self.ready:
+                stopping.wait(max(0.0, min(POLL, self.not_before - time.monotonic())))
+            return
+        waiting = len(self.in_flight) - len(self.ended)
+        self.ended += self.senders.results(min(waiting, max(1, self.threads // 2)), 0.1)
+        self._record()
+
+    def _record(self) -> None:
+        if not self.ended:
+            return
+        killpoints.reached("before_record")
+        now = timezone.now()
+        ended = [outcomes.follow(result, now) for result in self.ended]
+        _again(lambda: transitions.record(ended, self.token, self.held.holder, now=now))
+        outcomes.count(ended, self.result)
+        self.in_flight -= {item.email_id for item in ended}
+        results, self.ended = self.ended, []
+        for result in results:
+            if result.outcome:
+                self._judge(result.outcome)
+
+    def _judge(self, outcome: Outcome) -> None:
+        """What one outcome says about SES as a whole."""
+        if outcome.kind == "account":
+            self._stop(outcome)
+        elif outcome.kind in {"not_transmitted", "unknown"} and outcome.code != content.UnknownKey.code:
+            self.no_answer += 1
+            if self.no_answer >= NO_ANSWER or self.probing:
+                self._stop(outcome)
+        elif outcome.http_status:
+            self.no_answer = 0
+            if self.probing:
+                self.probing = False
+                health.close()
+
+    def _stop(self, outcome: Outcome) -> None:
+        if not self.halt:
+            _stopped_by(outcome, self.result)
+        self.halt = True
+
+    def _finish(self) -> None:
+        """Wait for what is being transmitted, record it, give back the rest."""
+        try:
+            self.ended += self.senders.take_back()
+            self.senders.close()
+            self.ended += self.senders.results(len(self.in_flight) - len(self.ended), 0)
+            self._record()
+        finally:
+            _again(lambda: transitions.unlease(self.token))
+
+
+def _load(ids: list[int]) -> list[Job]:
+    """What the threads need of these emails, in the order in which they fell due."""
+    rows = Content.objects.filter(email_id__in=ids).values_list(
+        "email_id", "email__claim_id", "email__source", "email__role", "email__ref", "email__attempts",
+        "email__due_at", "email__deadline_at", "key_id", "body",
+    )  # fmt: skip
+    jobs = {
+        pk: Job(pk, claim_id, source, role, ref.hex, attempts + 1, due_at, deadline_at, key_id, bytes(body))
+        for pk, claim_id, source, role, ref, attempts, due_at, deadline_at, key_id, body in rows
+    }
+    return [jobs[pk] for pk in ids if pk in jobs]
+
+
+def _again(work: Callable[[], object]) -> None:
+    """Do a piece of recording that may be repeated, again after a deadlock or a lost connection.
+
+    What is not recorded becomes uncertain although the answer is known, so it is worth some patience.
+    """
+    for pause in (0.1, 0.5, 2.0, None):
+        try:
+            work()
+            return
+        except OperationalError:
+            if pause is None or connection.in_atomic_block:
+                raise
+            connection.close_if_unusable_or_obsolete()
+            time.sleep(pause)
