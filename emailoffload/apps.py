@@ -8,3 +8,7 @@ class EmailOffloadConfig(AppConfig):
 
     name = "emailoffload"
     verbose_name = "Email Offload"
+
+    def ready(self) -> None:
+        """Register the system checks."""
+        from emailoffload import checks  # noqa: F401

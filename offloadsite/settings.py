@@ -29,6 +29,9 @@ if SAMPLE_SITE:
     _values["MOODLE_WWWROOT"] = _values.get("MOODLE_WWWROOT") or "http://127.0.0.1:8000/sample-moodle"
 elif "MOODLE_WWWROOT" in _values and _values["MOODLE_WWWROOT"] is None:
     _problems.append(env.problem("MOODLE_WWWROOT", "missing"))
+if os.environ.get("AWS_REGION"):
+    # AWS's other SDKs and its container services set this name; boto3 reads only the longer one.
+    os.environ.setdefault("AWS_DEFAULT_REGION", os.environ["AWS_REGION"])
 
 SECRET_KEY, _secret_problem = keys.secret_key(_values.get("SECRET_KEY", ""), DATA_DIR)
 CONTENT_KEYS, _content_problem = keys.content_keys(_values.get("CONTENT_KEYS", []), DATA_DIR)
@@ -169,6 +172,7 @@ USE_TZ = True
 STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_USE_FINDERS = True  # style and script are served without `collectstatic` having run
 
 # --- Security ---
 SECURE_HTTPS: bool = _values["SECURE_HTTPS"]

@@ -145,6 +145,13 @@ def test_with_a_moodle_database_aws_is_used_as_its_sdk_is_configured(tmp_path: P
     assert json.loads(done.stdout) == [False, []]
 
 
+def test_the_region_may_be_given_under_either_of_its_two_names(tmp_path: Path) -> None:
+    code = "import boto3; from offloadsite import settings; print(boto3.session.Session().region_name)"
+    assert command(tmp_path, "-c", code, AWS_REGION="eu-central-1").stdout.strip() == "eu-central-1"
+    both = command(tmp_path, "-c", code, AWS_REGION="eu-central-1", AWS_DEFAULT_REGION="eu-north-1")
+    assert both.stdout.strip() == "eu-north-1"
+
+
 def test_the_settings_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
     file = tmp_path / "site.env"
     file.write_text("CLAIM_LEAD_SECONDS=1200\nMOODLE_DB_PREFIX=m_\n")

@@ -9,11 +9,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from emailoffload.actions.diagnosis.finding import Found, Look, ok, problem, warning
+from emailoffload.checks import INTERCEPT_PERIOD
 from emailoffload.outbox import content, switches
 from emailoffload.outbox.models import State
 
-INTERCEPT_PERIOD = 240
-"""Seconds between two passes of the interceptor (its schedule is `*/4`)."""
 _PROBE = "doctor"
 
 

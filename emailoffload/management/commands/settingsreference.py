@@ -34,7 +34,7 @@ files, container or instance role. [install.md](install.md) lists the few SES pe
 
 | Variable | Meaning |
 |---|---|
-| `AWS_REGION` | Region of the SES account. |
+| `AWS_REGION` or `AWS_DEFAULT_REGION` | Region of the SES account. |
 | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` | Credentials, where no role gives them. |
 | `AWS_PROFILE` | A profile of the shared configuration files. |
 | `AWS_ENDPOINT_URL_SESV2` | Another endpoint: a VPC endpoint, or the local SES sandbox. |

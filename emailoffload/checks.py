@@ -1,0 +1,103 @@
+"""Django's system checks of our settings: what is visible without asking a database or SES.
+
+Errors (E) stop `migrate`, `check` and the web server; warnings (W) are shown. Ids are stable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+
+INTERCEPT_PERIOD = 240
+"""Seconds between two passes of the interceptor (its schedule is `*/4`)."""
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+def _place(alias: str) -> tuple[str, ...]:
+    """What tells one database from another."""
+    config = settings.DATABASES[alias]
+    socket = config.get("OPTIONS", {}).get("unix_socket", "")
+    return (*(str(config.get(name) or "") for name in ("ENGINE", "HOST", "PORT", "NAME")), str(socket))
+
+
+@register("emailoffload")
+def databases(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Our tables never go into Moodle's database, and a real site has a real database."""
+    found: list[CheckMessage] = []
+    if _place("default") == _place("moodle"):
+        found.append(
+            Error(
+                "DATABASE_URL and MOODLE_DATABASE_URL name the same database.",
+                hint="Give Email Offload a database of its own: nothing of ours belongs into Moodle's.",
+                id="emailoffload.E001",
+            )
+        )
+    elif not settings.SAMPLE_SITE and settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+        found.append(
+            Warning(
+                "Our database is SQLite: one writer at a time, on one host only.",
+                hint="Set DATABASE_URL to a MariaDB or MySQL database.",
+                id="emailoffload.W001",
+            )
+        )
+    return found
+
+
+@register("emailoffload")
+def times(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Lead, margin and lease fit each other and the periods of the two crons."""
+    found: list[CheckMessage] = []
+    needed = INTERCEPT_PERIOD + settings.MOODLE_CRON_PERIOD_SECONDS
+    if settings.CLAIM_LEAD_SECONDS <= settings.CLAIM_MARGIN_SECONDS:
+        found.append(
+            Error(
+                "CLAIM_LEAD_SECONDS does not exceed CLAIM_MARGIN_SECONDS: nothing is claimed ahead of time.",
+                hint=f"Set CLAIM_LEAD_SECONDS to more than {needed}, as far as possible.",
+                id="emailoffload.E002",
+            )
+        )
+    elif needed > settings.CLAIM_LEAD_SECONDS:
+        found.append(
+            Warning(
+                f"CLAIM_LEAD_SECONDS is {settings.CLAIM_LEAD_SECONDS}: some reminders fall due unclaimed.",
+                hint=f"Set it to more than {needed}: the interceptor's period plus Moodle's cron period.",
+                id="emailoffload.W002",
+            )
+        )
+    longest = settings.SES_CONNECT_TIMEOUT_SECONDS + settings.SES_READ_TIMEOUT_SECONDS
+    if longest >= settings.LEASE_SECONDS:
+        found.append(
+            Warning(
+                "LEASE_SECONDS is not longer than a send to SES may take: mails in flight seem abandoned.",
+                hint=f"Set it to more than {longest:g}, the sum of SES's connect and read timeouts.",
+                id="emailoffload.W003",
+            )
+        )
+    return found
+
+
+@register("emailoffload")
+def exposure(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """A dashboard that others reach is protected; a real site is not in debug mode."""
+    found: list[CheckMessage] = []
+    if settings.DEBUG and not settings.SAMPLE_SITE:
+        found.append(
+            Warning(
+                "DEBUG is on for a real site: error pages show settings and data.",
+                hint="Leave DEBUG out.",
+                id="emailoffload.W004",
+            )
+        )
+    if not settings.SECURE_HTTPS and not LOCAL_HOSTS.issuperset(settings.ALLOWED_HOSTS):
+        found.append(
+            Warning(
+                "The dashboard is reached by more than local host names, but SECURE_HTTPS is off.",
+                hint="Put it behind https and set SECURE_HTTPS=on: it shows who was mailed what.",
+                id="emailoffload.W005",
+            )
+        )
+    return found
