@@ -179,7 +179,7 @@ def _where(connection: BaseDatabaseWrapper) -> str:
     settings: dict[str, Any] = connection.settings_dict
     if connection.vendor != "mysql":
         return str(settings["NAME"])
-    host = settings["HOST"] or settings["OPTIONS"].get("unix_socket") or "localhost"
+    host = settings["OPTIONS"].get("unix_socket") or settings["HOST"] or "localhost"
     return f"{host}:{settings['PORT']}" if settings["PORT"] else str(host)
 
 

@@ -188,13 +188,6 @@ class UserInfoData(MoodleTable):
         db_table = table("user_info_data")
 
 
-class UserInfoCategory(MoodleTable):
-    """A category of custom profile fields; IOMAD gives each company one of its own (facts §4.3)."""
-
-    class Meta(MoodleTable.Meta):
-        db_table = table("user_info_category")
-
-
 class Group(MoodleTable):
     """A group of a course."""
 
@@ -421,7 +414,7 @@ class JobAssignment(MoodleTable):
 
 MODELS: tuple[type[MoodleTable], ...] = (
     Reengagement, InProgress, Course, CourseModule, Module, ModuleCompletion, User, UserPreference,
-    UserInfoField, UserInfoData, UserInfoCategory, Group, GroupMember, Context, RoleAssignment,
+    UserInfoField, UserInfoData, Group, GroupMember, Context, RoleAssignment,
     RoleCapability, Capability, Enrol, UserEnrolment, Config, ConfigPlugin, MessageProvider,
     MessageProcessor, ScheduledTask, AdhocTask, TaskLog, FilterActive, FilterConfig, Company, CompanyUser,
     JobAssignment,

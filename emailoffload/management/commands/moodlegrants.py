@@ -26,7 +26,6 @@ PURPOSES: dict[str, str] = {
     "user_preferences": "message preferences, and addresses that bounced",
     "user_info_field": "custom profile fields that texts may contain",
     "user_info_data": "their values",
-    "user_info_category": "which of them belong to a company",
     "groups": "names of groups in the texts",
     "groups_members": "who belongs to them",
     "context": "the tree of permissions and of text filters",
