@@ -10,19 +10,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from django.db.models import F, Q
 
 from emailoffload.moodle import models
+from emailoffload.moodle.schema import CHUNK, chunks
 from emailoffload.moodle.types import SiteConfig
 
 CAPABILITY = "mod/reengagement:startreengagement"
 CONTEXT_USER, CONTEXT_COURSE, CONTEXT_MODULE = 30, 50, 70
 ALLOW, PROHIBIT = 1, -1000
-CHUNK = 1000
-"""Longest list in a condition, in values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +139,9 @@ def load(pairs: Collection[tuple[int, int]], now: int, site: SiteConfig) -> Acce
     active: set[tuple[int, int]] = set()
     assignments: defaultdict[int, set[tuple[int, int]]] = defaultdict(set)
     user_contexts: set[int] = set()
-    for chunk in chunks(sorted(pair for pair in set(pairs) if pair[0] in places)):
+    ordered = sorted(pair for pair in set(pairs) if pair[0] in places)
+    for start in range(0, len(ordered), CHUNK):
+        chunk = ordered[start : start + CHUNK]
         users = {user for _, user in chunk}
         near = [places[cmid] for cmid, _ in chunk]
         active |= _active(users, {place.course_id for place in near}, enrols, now)
@@ -179,13 +179,6 @@ def load(pairs: Collection[tuple[int, int]], now: int, site: SiteConfig) -> Acce
     )
 
 
-def chunks(values: Iterable[Any], size: int = CHUNK) -> Iterator[list[Any]]:
-    """The values in lists of at most `size`."""
-    iterator = iter(values)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
-
-
 def _places(cmids: Set[int]) -> dict[int, Place]:
     courses = dict(_in(models.CourseModule, "id", cmids, "id", "course"))
     return {
@@ -209,7 +202,7 @@ def _enrols(courses: Set[int]) -> dict[int, int]:
 def _active(users: Set[int], courses: Set[int], enrols: Mapping[int, int], now: int) -> set[tuple[int, int]]:
     """(course id, user id) of people who are not deleted and have an enrolment that is active at `now`."""
     found: set[tuple[int, int]] = set()
-    for ids in chunks(sorted(enrol for enrol, course in enrols.items() if course in courses)):
+    for ids in chunks(enrol for enrol, course in enrols.items() if course in courses):
         running = Q(timeend=0) | Q(timeend__gt=now, timeend__gte=F("timestart"))
         for enrol, user in models.UserEnrolment.objects.filter(
             running, userid__in=users, enrolid__in=ids, status=0, timestart__lte=now
@@ -232,7 +225,7 @@ def _in(
     model: type[models.MoodleTable], column: str, values: Collection[int], *columns: str, **where: int
 ) -> Iterator[Any]:
     """Rows whose column is one of many values, a thousand values to a query; one column comes bare."""
-    for chunk in chunks(sorted(values)):
+    for chunk in chunks(values):
         query = model._default_manager.filter(**{f"{column}__in": chunk}, **where)
         yield from query.values_list(*columns, flat=len(columns) == 1)
 

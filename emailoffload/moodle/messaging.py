@@ -13,15 +13,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from django.db import connections
-
 from emailoffload.moodle import models, refusals, senders
 from emailoffload.moodle.addresses import valid_address
 from emailoffload.moodle.formatting.names import fullname
-from emailoffload.moodle.refusals import Refusal
-from emailoffload.moodle.schema import readable_columns
+from emailoffload.moodle.refusals import MEANINGS, Refusal
+from emailoffload.moodle.schema import readable
 from emailoffload.moodle.senders import From
 from emailoffload.moodle.types import Learner, SiteConfig, User
+
+__all__ = [
+    "CONFIG_NAMES", "MEANINGS", "PREFERENCE_NAMES", "Delivery", "From", "MessageGates", "Refusal",
+    "cron_admin_company_settings", "third_party_addresses",
+]  # fmt: skip
 
 COMPONENT = PROVIDER = "mod_reengagement"
 _BASE = f"{COMPONENT}_{PROVIDER}"
@@ -75,8 +78,11 @@ class MessageGates:
         object.__setattr__(self, "_site_refusal", refusal)
 
     @classmethod
-    def load(cls, site: SiteConfig) -> MessageGates:
-        """Read the message settings of the site, in a handful of queries."""
+    def load(cls, site: SiteConfig, tables: Collection[str] | None = None) -> MessageGates:
+        """Read the message settings of the site, in a handful of queries.
+
+        `tables`: the names of IOMAD's tables, empty for a plain Moodle; None lets the database tell.
+        """
         return cls(
             site=site,
             processors={
@@ -87,7 +93,7 @@ class MessageGates:
                 component=COMPONENT, name=PROVIDER
             ).exists(),
             module_visible=models.Module.objects.filter(name="reengagement", visible=1).exists(),
-            cron_company=cron_admin_company_settings(site),
+            cron_company=cron_admin_company_settings(site, tables),
         )
 
     def for_user(self, learner: Learner) -> Delivery | Refusal:
@@ -254,17 +260,17 @@ def third_party_addresses(thirdpartyemails: str | None) -> tuple[str, ...]:
     return tuple(part for part in parts if valid_address(part))
 
 
-def cron_admin_company_settings(site: SiteConfig) -> str:
-    """Which setting of the cron user's IOMAD company changes the mails of the whole site; '' when none does.
+def cron_admin_company_settings(site: SiteConfig, tables: Collection[str] | None = None) -> str:
+    """Name of the setting by which the cron user's IOMAD company reroutes the site's mail; '' when none does.
 
-    IOMAD's mailer takes SMTP host, noreply address and DKIM selector of the *current* user's company, and
-    during cron that is the first site admin (facts §5.10). Normally that admin belongs to none. Otherwise,
-    where the company has such settings, the whole site's mail leaves by that company's server and address.
-    Nothing says that we may send for it: such a site's reminders stay with Moodle until the admin is taken
-    out of the company.
+    IOMAD's mailer takes the settings of the *current* user's company, and during cron that is the first site
+    admin (facts §5.10), who normally belongs to none. A noreply address of the company's own is part of
+    `SiteConfig`. A company with its own SMTP server, though, sends the whole site's mail, and nothing says
+    that SES may send in its name: reminders stay with Moodle until the admin is taken out of the company.
+
+    `tables` as for `MessageGates.load`.
     """
-    users_table = models.CompanyUser._meta.db_table
-    if users_table not in readable_columns(connections["moodle"], (users_table,)):
+    if not (readable(models.CompanyUser) if tables is None else models.CompanyUser._meta.db_table in tables):
         return ""
     admins = [part.strip() for part in site.get("siteadmins").split(",") if part.strip().isdecimal()]
     present = set(
@@ -281,9 +287,9 @@ def cron_admin_company_settings(site: SiteConfig) -> str:
     )
     if company is None:
         return ""
-    names = [f"{name}{company}" for name in ("smtphosts", "noreplyaddress", "emaildkimselector")]
-    found = models.Config.objects.filter(name__in=names).exclude(value="").values_list("name", flat=True)
-    return ", ".join(sorted(found))
+    name = f"smtphosts{company}"
+    own = site.flag(name) or models.Config.objects.filter(name=name).exclude(value="").exists()
+    return name if own else ""
 
 
 def _locked_name(processor: str) -> str:
