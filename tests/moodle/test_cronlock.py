@@ -172,6 +172,14 @@ def test_a_lost_connection_is_noticed_and_the_cron_may_run(moodle: Any, cron: An
         assert _soon(cron.take)
 
 
+def test_a_lock_that_somebody_else_holds_by_now_is_not_ours(cron: Any) -> None:
+    with CronLock(REENGAGEMENT) as lock:
+        assert lock._connection is not None
+        lock._connection.cursor().execute("SELECT RELEASE_LOCK(%s)", [lock.name])
+        assert cron.take()
+        assert not lock.still_held()
+
+
 def test_the_lock_is_on_a_connection_of_its_own() -> None:
     with CronLock(REENGAGEMENT) as lock:
         connections["moodle"].close()
