@@ -219,9 +219,10 @@ class _Pass:
             return
         if len(self.ready) <= min(self.threads, self.batch // 2):
             self._refill()
-        room = 1 - len(self.in_flight) if self.probing else 2 * self.threads - len(self.in_flight)
+        window = 1 if self.probing else 2 * self.threads
+        room = window - len(self.in_flight)
         # Small refills cost a transaction each: wait until a good part of the window is free.
-        if not self.ready or room <= 0 or (room < self.threads // 2 and len(self.ready) > room):
+        if not self.ready or room <= 0 or room < min(window // 4, len(self.ready)):
             return
         granted, wait = rate.reserve(min(room, len(self.ready)), self.rate)
         if wait:
@@ -277,8 +278,8 @@ class _Pass:
                 lease=self.token,
                 reason=reason,
             )
-        if checked.postponed:
-            self.result.retried += outcomes.postpone(checked.postponed, self.token, now)
+        for reason, later in checked.postponed.items():
+            self.result.retried += outcomes.postpone(later, reason, self.token, now)
         self.ready.extend(checked.send)
 
     def _collect(self) -> None:

@@ -22,9 +22,9 @@ ACCOUNT_DELAY = 30.0
 
 
 def delay(kind: str, attempt: int) -> timedelta:
-    """How long to wait after `attempt` failed tries: doubled each time, spread so that not all come at once."""
+    """How long to wait after `attempt` failed tries: doubled each time, and spread."""
     seconds = min(LONGEST_DELAY, FIRST_DELAY[kind] * 2 ** min(attempt - 1, 10))
-    return timedelta(seconds=seconds * random.uniform(0.5, 1.5))  # noqa: S311  # only spreads load
+    return timedelta(seconds=seconds * random.uniform(0.5, 1.5))  # noqa: S311
 
 
 def follow(result: Result, now: datetime) -> Ended:

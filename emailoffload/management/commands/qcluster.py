@@ -1,0 +1,40 @@
+"""`manage.py qcluster`: django-q's worker, with our schedules made right, and passes that end with it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from django.db import connections
+from django_q.cluster import Cluster
+from django_q.management.commands import qcluster
+
+from emailoffload.worker import schedules, stopping, tasks
+
+
+class StoppingCluster(Cluster):
+    """A cluster that tells its workers' passes to end: by itself it would wait for them."""
+
+    def sig_handler(self, signum: int, frame: Any) -> None:
+        """SIGTERM or SIGINT came."""
+        stopping.announce()
+        super().sig_handler(signum, frame)
+
+
+class Command(qcluster.Command):
+    """Start a worker; SIGTERM or Ctrl-C ends it within seconds, with nothing left half done."""
+
+    help = "Starts the worker: claims, sends and recovers by schedule until it is stopped."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Make the schedules right, queue the first passes, start."""
+        if options.get("cluster_name"):
+            os.environ["Q_CLUSTER_NAME"] = options["cluster_name"]
+        schedules.ensure()
+        tasks.start_up()
+        # The worker's processes are forked from this one and must not share its connections.
+        connections.close_all()
+        cluster = StoppingCluster()
+        cluster.start()
+        if options.get("run_once"):
+            cluster.stop()

@@ -1,0 +1,62 @@
+"""What django-q runs. A task only says "run a pass"; our database's rows say what is to be done (design §2).
+
+A task that is lost or comes twice changes nothing. Results are stored by django-q, so they are counts only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django_q.tasks import async_task
+
+from emailoffload.sources import registry
+from emailoffload.worker import dispatch as dispatcher
+from emailoffload.worker import intercept as interceptor
+from emailoffload.worker import lease, stopping
+from emailoffload.worker import recover as recovery
+
+MODULE = __name__
+
+
+def intercept() -> dict[str, Any]:
+    """One pass of the interceptor over every source; sending starts at once if something was claimed."""
+    results = {}
+    with stopping.in_worker():
+        for source in registry.NAMES:
+            result = interceptor.run(source=source)
+            results[source] = result.as_dict()
+            if result.claimed:
+                dispatch_soon()
+    return results
+
+
+def dispatch() -> dict[str, Any]:
+    """One pass of the dispatcher; it calls its successor where mails fall due before the next one."""
+    with stopping.in_worker():
+        result = dispatcher.run()
+        if result.more and not (result.busy or result.refused or stopping.requested()):
+            async_task(f"{MODULE}.dispatch")
+    return result.as_dict()
+
+
+def recover() -> dict[str, Any]:
+    """One pass of recovery."""
+    with stopping.in_worker():
+        return recovery.run().as_dict()
+
+
+def dispatch_soon() -> int:
+    """Have every dispatcher that is not at work started now; returns how many were called."""
+    slots = lease.slot_names("dispatch", settings.DISPATCH_SLOTS)
+    idle = len(slots) - len(lease.running(slots))
+    for _ in range(idle):
+        async_task(f"{MODULE}.dispatch")
+    return idle
+
+
+def start_up() -> None:
+    """What a worker does first, without waiting for the schedules: settle what died, then work."""
+    async_task(f"{MODULE}.recover")
+    async_task(f"{MODULE}.intercept")
+    dispatch_soon()

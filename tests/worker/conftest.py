@@ -1,0 +1,33 @@
+"""A fake SES, and a Moodle that bars nobody, for tests of the passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from emailoffload.sources import registry
+from emailoffload.sources.protocol import ClaimView, Recheck
+from tests.delivery.conftest import ses
+
+__all__ = ["ses"]
+
+
+class Source:
+    """Stands for every source: bars nobody unless `bar` says otherwise."""
+
+    def __init__(self) -> None:
+        self.bar: Callable[[Sequence[ClaimView]], list[Recheck]] = lambda views: []
+        self.seen: list[ClaimView] = []
+
+    def recheck(self, views: Sequence[ClaimView], now: int) -> list[Recheck]:
+        self.seen += views
+        return self.bar(views)
+
+
+@pytest.fixture
+def source(monkeypatch: Any) -> Source:
+    stands_in = Source()
+    monkeypatch.setattr(registry, "get", lambda name: stands_in)
+    return stands_in
