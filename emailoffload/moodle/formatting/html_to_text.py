@@ -1,8 +1,9 @@
 """HTML to the text part of a mail, as Moodle's html_to_text() does it (facts §4.7, §4.8).
 
 Moodle's converter is a fixed sequence of pattern replacements, oddities included: a paragraph that contains a
-table loses its line breaks, `<th>` shouts, a link is numbered where it stands and listed at the end. The order
-of the steps is part of the behaviour. `text_part` adds the second conversion that every mail goes through.
+table loses its line breaks, `<th>` shouts, a link is numbered where it stands and listed at the end. The
+order of the steps is part of the behaviour. `text_part` adds the second conversion that every mail goes
+through.
 """
 
 from __future__ import annotations
@@ -220,15 +221,20 @@ def html_to_text(html: str, branch: int) -> str:
 
 
 def text_part(text: str, branch: int) -> str:
-    """What email_to_user makes of a mail's text: converted once more, framed by newlines (facts §4.8, §5.7)."""
+    """What email_to_user makes of a mail's text: converted once more, framed by newlines (facts §4.8,
+    §5.7).
+    """
     return frame(html_to_text(php.nl2br(text), branch))
 
 
 def frame(text: str) -> str:
-    """The text part as the mailer sends it: between newlines, wrapped at 79 bytes (facts §5.7).
+    """The text part as the mailer sends it: trimmed by its template, between newlines, wrapped at 79 bytes
+    (facts §5.7).
 
-    The converter has wrapped at 75 already; only rows of a late table of links can be longer and have a space.
+    The converter has wrapped at 75 already; only rows of a late table of links can be longer and have a
+    space.
     """
+    text = php.trim(text)
     lines = text.split("\n")
     if any(
         len(line) > MAILER_WIDTH // 4 and len(line.encode()) > MAILER_WIDTH and " " in line for line in lines

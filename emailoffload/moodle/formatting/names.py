@@ -1,54 +1,53 @@
-"""How Moodle writes a person's name (facts §4.10)."""
+"""Names of people as Moodle writes them: fullname() (facts §4.10)."""
 
 from __future__ import annotations
 
 import re
+import string
 import unicodedata
-from string import punctuation
 
+from emailoffload.moodle.formatting.php import trim
 from emailoffload.moodle.types import SiteConfig, User
 
 _FIELDS = ("firstnamephonetic", "lastnamephonetic", "middlename", "alternatename", "firstname", "lastname")
-_EMPTY = "EMPTY"
-"""Moodle's own mark for a name without a value; it goes away together with the punctuation around it."""
-_SPACES = re.compile(r"[\t-\r \x85\xa0\u1680\u180e\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]{2,}")
-_PHP_SPACE = " \t\n\r\0\x0b"
+_ABSENT = "EMPTY"
+_SPACES = re.compile(r"\s{2,}")
 
 
 def fullname(user: User, site: SiteConfig, *, override: bool = False) -> str:
-    """Moodle's fullname(): by `fullnamedisplay`, or by `alternativefullnameformat` with `override`.
+    """The full name of `user`; with `override` by `alternativefullnameformat`, for those who see all names.
 
-    Without a format of the site's own the result is `firstname lastname` as in Moodle's English, not trimmed:
-    somebody without a last name keeps the space. In a format, names are put in one after the other, so that a
-    name's value that reads like a later field is replaced as well.
+    In the language's own order (English: first name, space, last name) nothing is trimmed: without a last
+    name the result ends in a space.
     """
     names = {name: getattr(user, name) or "" for name in _FIELDS}
     for name in ("firstname", "lastname"):
-        if site.flag(f"force{name}"):
-            names[name] = site.get(f"force{name}")
+        names[name] = site.get(f"force{name}") or names[name]
     template = site.get("alternativefullnameformat" if override else "fullnamedisplay")
     if template in ("", "0", "language"):
         return f"{names['firstname']} {names['lastname']}"
-    shown = template
     for name in _FIELDS:
-        if name in template:
-            shown = shown.replace(name, names[name] or _EMPTY)
-    return _SPACES.sub(" ", _without_empty(shown)).strip(_PHP_SPACE) or names["firstname"]
+        template = template.replace(name, names[name] or _ABSENT)
+    display = trim(_SPACES.sub(" ", _without_absent(template)))
+    return names["firstname"] if display in ("", "0") else display
 
 
-def _without_empty(text: str) -> str:
-    """Each mark of an empty name, with the punctuation on both sides, becomes a space."""
-    parts = text.split(_EMPTY)
-    kept = []
-    for index, part in enumerate(parts):
-        start, end = 0, len(part)
-        while index > 0 and start < end and _is_punctuation(part[start]):
-            start += 1
-        while index < len(parts) - 1 and end > start and _is_punctuation(part[end - 1]):
-            end -= 1
-        kept.append(part[start:end])
-    return " ".join(kept)
+def _without_absent(text: str) -> str:
+    """`text` with each missing name and the punctuation around it replaced by a space."""
+    pieces = text.split(_ABSENT)
+    for index, piece in enumerate(pieces):
+        if index > 0:
+            piece = piece[_run(piece) :]
+        if index < len(pieces) - 1:
+            piece = piece[: len(piece) - _run(piece[::-1])]
+        pieces[index] = piece
+    return " ".join(pieces)
 
 
-def _is_punctuation(character: str) -> bool:
-    return character in punctuation or unicodedata.category(character).startswith("P")
+def _run(text: str) -> int:
+    """How many characters of punctuation `text` begins with."""
+    return next((index for index, char in enumerate(text) if not _is_punctuation(char)), len(text))
+
+
+def _is_punctuation(char: str) -> bool:
+    return char in string.punctuation or unicodedata.category(char)[0] == "P"

@@ -1,7 +1,7 @@
 """PHP's string functions as Moodle's formatting relies on them.
 
-PHP works on bytes; here everything is `str` and only what measures or cuts (wordwrap) goes through UTF-8. Each
-function gives, for valid UTF-8, exactly what PHP 8 gives.
+PHP works on bytes; here everything is `str` and only what measures or cuts (wordwrap) goes through UTF-8.
+Each function gives, for valid UTF-8, exactly what PHP 8 gives.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ def trim(text: str) -> str:
 
 
 def escape(text: str, *, apostrophe: str = "&#039;") -> str:
-    """htmlspecialchars; `apostrophe` is `&apos;` for the HTML5 flavour and the bare character for ENT_COMPAT."""
+    """htmlspecialchars; `apostrophe` is `&apos;` for the HTML5 flavour and the bare character for
+    ENT_COMPAT.
+    """
     for char, entity in (_AMP, _LT, _GT, ('"', "&quot;"), ("'", apostrophe)):
         if char in text:
             text = text.replace(char, entity)
