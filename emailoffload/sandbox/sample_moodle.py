@@ -49,9 +49,7 @@ def create(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    for name in (path, part):
-        for suffix in ("", "-wal", "-shm"):
-            name.with_name(name.name + suffix).unlink(missing_ok=True)
+    _remove(part)
     connection = sqlite3.connect(part, isolation_level=None)
     connection.execute("BEGIN")
     create_tables(connection, prefix)
@@ -59,7 +57,14 @@ def create(
     connection.execute("COMMIT")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
+    _remove(path)
     os.replace(part, path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a SQLite file with its write-ahead log."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 class _Builder:

@@ -105,7 +105,7 @@ class SesApi:
         path = request.target.partition("?")[0].rstrip("/")
         if path == "/v2/email/outbound-emails" and request.method == "POST":
             return self._send_email(_json(request))
-        parts = [unquote(part) for part in path.split("/")[3:]]
+        parts = [unquote(part) for part in path.split("/")[3:]] or [""]
         return self._manage(request, parts)
 
     # --- SendEmail ---
@@ -189,7 +189,8 @@ class SesApi:
     # --- the account, identities, configuration sets ---
 
     def _manage(self, request: Request, parts: list[str]) -> Reply:
-        operation = _OPERATIONS.get((request.method, parts[0] if parts else "", len(parts)))
+        head = "/".join(parts) if parts[0] == "account" else parts[0]
+        operation = _OPERATIONS.get((request.method, head, len(parts)))
         if operation is None:
             raise ApiError(404, "UnknownOperationException", "The sandbox does not have this operation.")
         fault = self.faults.pick(operation)
@@ -243,12 +244,16 @@ class SesApi:
         if operation.startswith("Delete"):
             del known[name]
             return {}
+        if operation == "GetConfigurationSetEventDestinations":
+            return {"EventDestinations": []}
         return _identity(name) if kind == "Identity" else _configuration_set(name)
 
 
 _OPERATIONS: Mapping[tuple[str, str, int], str] = {
     ("GET", "account", 1): "GetAccount",
-    ("PUT", "account", 2): "PutAccountSendingAttributes",
+    ("PUT", "account/sending", 2): "PutAccountSendingAttributes",
+    ("POST", "list-identities", 1): "ListEmailIdentities",
+    ("POST", "list-configuration-sets", 1): "ListConfigurationSets",
     ("GET", "identities", 1): "ListEmailIdentities",
     ("POST", "identities", 1): "CreateEmailIdentity",
     ("GET", "identities", 2): "GetEmailIdentity",
@@ -256,9 +261,11 @@ _OPERATIONS: Mapping[tuple[str, str, int], str] = {
     ("GET", "configuration-sets", 1): "ListConfigurationSets",
     ("POST", "configuration-sets", 1): "CreateConfigurationSet",
     ("GET", "configuration-sets", 2): "GetConfigurationSet",
+    ("GET", "configuration-sets", 3): "GetConfigurationSetEventDestinations",
     ("DELETE", "configuration-sets", 2): "DeleteConfigurationSet",
 }
-"""(method, first part of the path, number of parts) → operation."""
+"""(method, first part of the path, number of parts) → operation. The lists have two addresses: AWS has changed
+them, and SDKs of both ages are in use."""
 
 
 def _json(request: Request) -> dict[str, Any]:

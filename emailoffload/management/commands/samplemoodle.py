@@ -20,6 +20,9 @@ _RECORD = (
     "INSERT INTO sandbox_moodle_mail (timesent, role, row_id, activity_id, user_id, address, due, ordinal)"
     " VALUES (:timesent, :role, :row_id, :activity_id, :user_id, :address, :due, :ordinal)"
 )
+_WARM_UP = 60
+"""Seconds that the first run waits at least: the product starts at the same moment, and has been there for
+long on a real site."""
 _LAST = "SELECT timesent, role, user_id, activity_id, due FROM sandbox_moodle_mail ORDER BY id DESC LIMIT ?"
 
 
@@ -36,7 +39,6 @@ class Command(BaseCommand):
         create.add_argument("--fresh", action="store_true", help="replace the one that is there")
         cron = actions.add_parser("cron", help="run the simulated cron until it is stopped")
         cron.add_argument("--period", type=int, default=300, help="seconds between two runs (default: 300)")
-        cron.add_argument("--first", type=int, default=None, help="seconds until the first run")
         cron.add_argument("--once", action="store_true", help="one run, now")
         cron.add_argument("--mail-seconds", type=float, default=0.06, help="how long one mail takes")
         mails = actions.add_parser("mails", help="what the simulated cron mailed, newest first")
@@ -76,12 +78,16 @@ class Command(BaseCommand):
 
         prefix = settings.MOODLE_DB_PREFIX
         records = connect()
+
+        def record(mail: dict[str, Any]) -> None:
+            records.execute(_RECORD, mail)
+
         cron = SimulatedCron(
             connect,
             prefix=prefix,
             paramstyle=sqlite3.paramstyle,
             lock=None,
-            mail=lambda mail: records.execute(_RECORD, mail),
+            mail=record,
             mail_seconds=options["mail_seconds"],
             enrolled=enrolled_by_sql(connect, prefix=prefix, paramstyle=sqlite3.paramstyle),
             period=options["period"],
@@ -89,7 +95,9 @@ class Command(BaseCommand):
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        wait = options["period"] if options["first"] is None else options["first"]
+        wait = options["period"] - time.time() % options["period"]
+        if wait < _WARM_UP:
+            wait += options["period"]
         while options["once"] or not stop.wait(wait):
             run = cron.run_reengagement()
             sample_moodle.keep_falling_due(records, prefix=prefix)
