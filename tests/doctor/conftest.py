@@ -13,6 +13,7 @@ from emailoffload.actions.diagnosis.finding import Finding
 from emailoffload.delivery import ses
 from emailoffload.outbox.models import Run
 from emailoffload.sandbox.ses_server import SandboxSES
+from emailoffload.worker import schedules
 from tests.conftest import Moodle
 
 TASK = r"\mod_reengagement\task\cron_task"
@@ -36,6 +37,7 @@ def site(moodle: Moodle, ses_sandbox: SandboxSES) -> Moodle:
     moodle.execute(
         "UPDATE mdl_task_scheduled SET lastruntime = %s WHERE classname = %s", (int(time.time()) - 60, TASK)
     )
+    schedules.ensure()
     for kind in ("intercept", "dispatch", "recover"):
         Run.objects.create(kind=kind, started_at=timezone.now(), finished_at=timezone.now(), outcome="ok")
     return moodle

@@ -13,6 +13,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 from django.utils import timezone
+from django_q.models import Schedule
 
 from emailoffload.actions import doctor
 from emailoffload.actions.diagnosis.finding import Finding
@@ -311,6 +312,13 @@ def test_a_worker_that_has_stopped_is_a_problem(site: Moodle, examine: Examine) 
 def test_a_worker_that_never_ran_is_a_warning(site: Moodle, examine: Examine) -> None:
     Run.objects.all().delete()
     assert examine("worker.heartbeat").verdict == "warning"
+
+
+def test_a_schedule_that_was_removed_is_a_warning_that_names_it(site: Moodle, examine: Examine) -> None:
+    Schedule.objects.filter(name__endswith="recover").delete()
+    found = examine("worker.schedules")
+    assert found.verdict == "warning"
+    assert "recover" in found.text
 
 
 def test_a_pass_that_was_refused_is_a_warning_with_its_reason(site: Moodle, examine: Examine) -> None:

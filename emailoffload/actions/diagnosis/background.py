@@ -9,9 +9,11 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+from django_q.models import Schedule
 
 from emailoffload.actions.diagnosis.finding import Found, Look, ok, problem, warning
 from emailoffload.outbox.models import Lease, Run
+from emailoffload.worker import schedules
 
 _START = gettext_lazy("Start the worker: see docs/install.md.")
 
@@ -31,6 +33,22 @@ def heartbeat() -> Found:
     return ok(_("The worker is alive."))
 
 
+def scheduled() -> Found:
+    """The schedules exist and are those of this version."""
+    rows = {
+        name: (func, cron)
+        for name, func, cron in Schedule.objects.filter(repeats=-1).values_list("name", "func", "cron")
+    }
+    wrong = sorted(name for name, right in schedules.wanted().items() if rows.get(name) != right)
+    if wrong:
+        return warning(
+            _("Schedules are missing or were changed: %(names)s.")
+            % {"names": ", ".join(name.removeprefix(schedules.NAME) for name in wrong)},
+            _("Run `manage.py offloadschedules`, or restart the worker."),
+        )
+    return ok(_("All passes are scheduled."))
+
+
 def outcomes() -> Found:
     """The last pass of each kind ended well."""
     for kind in ("intercept", "dispatch", "recover"):
@@ -45,6 +63,7 @@ def outcomes() -> Found:
 
 
 LOOKS = [
+    Look("worker.schedules", gettext_lazy("Schedules"), scheduled, ("database.migrated",)),
     Look("worker.heartbeat", gettext_lazy("The worker"), heartbeat, ("database.migrated",)),
     Look("worker.outcomes", gettext_lazy("The last passes"), outcomes, ("database.migrated",)),
 ]
