@@ -21,11 +21,10 @@ _COLOURS = ("36", "35", "33", "32", "34")
 
 @dataclass(eq=False)
 class Child:
-    """One program. A `task` may end by itself; any other program must go on until all are stopped."""
+    """One program, which must go on until all are stopped."""
 
     name: str
     command: Sequence[str]
-    task: bool = False
     grace: float = 20.0
     """Seconds that it may take to end after SIGTERM."""
     process: subprocess.Popen[str] | None = None
@@ -75,7 +74,7 @@ class Supervisor:
 
     def dead(self) -> Child | None:
         """A program that ended although it should not have."""
-        return next((child for child in self.children if child.ended is not None and not child.task), None)
+        return next((child for child in self.children if child.ended is not None), None)
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> bool:
         """Wait for something; False after `seconds`, when a program died, or when all are to stop."""

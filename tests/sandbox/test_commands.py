@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +88,7 @@ def test_quickstart_needs_no_settings_and_ends_cleanly(start: Any, tmp_path: Pat
     quickstart = start("quickstart", "--port", str(port), "--no-browser", SANDBOX_PORT=str(ses_port))
     assert quickstart.until("Dashboard").split()[-1] == f"http://127.0.0.1:{port}/"
     quickstart.until("auditor")
+    assert "none twice" in quickstart.until("waiting for their time")
     assert urllib.request.urlopen(f"http://127.0.0.1:{port}/").status == 200
     assert b"Sandbox SES" in urllib.request.urlopen(f"http://127.0.0.1:{ses_port}/").read()
     kept = tmp_path / "demo-accounts.json"
@@ -96,6 +98,26 @@ def test_quickstart_needs_no_settings_and_ends_cleanly(start: Any, tmp_path: Pat
     assert quickstart.end() == 0
     for freed in (port, ses_port):
         socket.create_server(("127.0.0.1", freed)).close()
+
+
+def test_what_quickstart_starts_sends_the_first_mail_within_a_minute(start: Any) -> None:
+    ses_port = free_port()
+    started = time.monotonic()
+    quickstart = start("quickstart", "--port", str(free_port()), "--no-browser", SANDBOX_PORT=str(ses_port))
+    quickstart.until("auditor")
+    while not (messages := _messages(ses_port)):
+        assert quickstart.process.poll() is None and time.monotonic() - started < 120
+        time.sleep(0.5)
+    assert time.monotonic() - started < 90  # a minute on an idle machine
+    assert messages[0]["offload_id"] and messages[0]["subject"]
+    assert quickstart.end() == 0
+
+
+def _messages(port: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.load(
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/_sandbox/messages")
+    )["messages"]
+    return found
 
 
 def test_quickstart_refuses_a_real_site() -> None:
@@ -171,7 +193,7 @@ def test_samplemoodle_creates_runs_its_cron_and_shows_what_it_mailed(
             assert connection.execute("SELECT count(*) FROM mdl_user").fetchone() == (left,)
     with sqlite3.connect(sample_site) as connection:
         connection.execute(
-            "UPDATE mdl_reengagement_inprogress SET emailtime = emailtime - 60 WHERE reengagement = 3"
+            "UPDATE mdl_reengagement_inprogress SET emailtime = unixepoch() - 60 WHERE reengagement = 3"
         )
     call_command("samplemoodle", "cron", "--once", "--mail-seconds", "0")
     capsys.readouterr()

@@ -15,8 +15,8 @@ from emailoffload.sandbox.supervisor import Child, Supervisor, port_is_free
 FOREVER = "import time; print('ready', flush=True); time.sleep(600)"
 
 
-def python(name: str, code: str, *, task: bool = False, grace: float = 10.0) -> Child:
-    return Child(name, [sys.executable, "-c", code], task=task, grace=grace)
+def python(name: str, code: str, *, grace: float = 10.0) -> Child:
+    return Child(name, [sys.executable, "-c", code], grace=grace)
 
 
 @pytest.fixture
@@ -44,13 +44,6 @@ def test_a_program_that_dies_is_noticed_with_its_last_lines(supervisor: Supervis
     assert supervisor.dead() is broken and broken.ended == 3
     supervisor.stop()
     assert list(broken.last_lines) == ["no luck"]
-
-
-def test_a_task_may_end_by_itself(supervisor: Supervisor) -> None:
-    task = supervisor.start(python("first", "pass", task=True))
-    assert supervisor.wait_until(lambda: task.ended is not None, 10)
-    assert supervisor.dead() is None
-    supervisor.stop()
 
 
 def test_stopping_ends_every_program_and_what_it_started(supervisor: Supervisor, out: io.StringIO) -> None:

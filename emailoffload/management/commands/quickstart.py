@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management import call_command, get_commands
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
-from emailoffload.sandbox import accounts, sample_moodle
+from emailoffload.sandbox import accounts, sample_moodle, tally
 from emailoffload.sandbox.supervisor import Child, Supervisor, manage, port_is_free
 
 CLAIM_MARGIN = "5"
 """The simulated Moodle shares our clock, so reminders may be claimed until shortly before they are due."""
 START_SECONDS = 60
+LOOK_SECONDS = 15
 
 
 class Command(BaseCommand):
@@ -110,8 +111,6 @@ class Command(BaseCommand):
             connection.close()
         else:
             sample_moodle.create(path, prefix=prefix, wwwroot=f"http://127.0.0.1:{port}/sample-moodle")
-        if "offloadschedules" in get_commands():
-            call_command("offloadschedules", verbosity=0)
         connections.close_all()
         return passwords
 
@@ -129,9 +128,6 @@ class Command(BaseCommand):
             return
         supervisor.start(Child("moodle", manage("samplemoodle", "cron")))
         supervisor.start(Child("worker", manage("qcluster")))
-        # The schedules take up to a minute to begin; whoever is watching should not have to wait for that.
-        supervisor.start(Child("first", manage("intercept"), task=True))
-        supervisor.start(Child("first", manage("dispatch"), task=True))
 
 
 def _environment(port: int) -> dict[str, str]:
@@ -172,11 +168,20 @@ def _responds(url: str) -> bool:
 
 
 def _stay(supervisor: Supervisor, seconds: float | None) -> None:
-    """Until all are to stop, the time is over, or a program died."""
+    """Until all are to stop, the time is over, or a program died; says now and then how the reminders went."""
     deadline = None if seconds is None else time.monotonic() + seconds
+    moodle = sample_moodle.connect(settings.SAMPLE_MOODLE_PATH)
+    said, next_look = "", 0.0
     while not supervisor.stopping.wait(0.2) and supervisor.dead() is None:
         if deadline is not None and time.monotonic() > deadline:
-            return
+            break
+        if time.monotonic() >= next_look:
+            next_look = time.monotonic() + LOOK_SECONDS
+            text = str(tally.take(moodle))
+            if text != said:
+                supervisor.say(f"{time.strftime('%H:%M:%S')}  {text}")
+                said = text
+    moodle.close()
 
 
 def _has_screen() -> bool:
