@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import connections
 from django.test.utils import setup_databases, teardown_databases
 
+from emailoffload.sandbox.ses_server import SandboxSES
 from tests import mariadb
 from tests import settings as test_settings
 
@@ -135,3 +136,15 @@ def moodle(server: mariadb.Server, transactional_db: None) -> Iterator[Moodle]:
     yield site
     connections["moodle"].close()
     site.restore()
+
+
+@pytest.fixture
+def ses(monkeypatch: pytest.MonkeyPatch) -> Iterator[SandboxSES]:
+    """A local SES on loopback, which the product sends to in this test."""
+    from emailoffload.delivery import ses as product
+
+    with SandboxSES(max_send_rate=10_000) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SESV2", server.url)
+        product.forget_client()
+        yield server
+    product.forget_client()

@@ -26,8 +26,10 @@ MAX_BYTES = 10 * 1024 * 1024
 _LOCAL = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _PLAIN_ADDRESS = re.compile(rf"{_LOCAL}@{_LABEL}(?:\.{_LABEL})*\Z", re.ASCII)
-# C0, DEL and C1 controls, line and paragraph separators, and the marks that turn the reading direction.
-_CONTROLS = re.compile("[\x00-\x20\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
+# C0, DEL and C1 controls, line and paragraph separators.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+# Marks that turn the reading direction: in a name they could make an address look like another one.
+_TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]+")
 _TAG_VALUE = re.compile(r"[^A-Za-z0-9_-]")
 
 
@@ -40,7 +42,8 @@ class Unsendable(Exception):
 
 
 def one_line(value: str) -> str:
-    """Text that fits a header: control characters and runs of blanks become one blank."""
+    """Text that fits a header: control characters become a blank. Blanks stay as they are: Moodle's sender
+    name has two of them (facts §5.5)."""
     return _CONTROLS.sub(" ", value).strip()
 
 
@@ -89,7 +92,7 @@ def _encoded_words(value: str) -> str:
 def mailbox(name: str, bare: str) -> str:
     """`name <address>` as a header takes it. Raises Unsendable where the address cannot be used."""
     bare = address(bare)
-    name = one_line(_utf8(name))
+    name = one_line(_TURNS.sub("", _utf8(name)))
     if not name:
         return bare
     if name.isascii() and "=?" not in name:

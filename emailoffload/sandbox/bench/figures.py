@@ -1,0 +1,205 @@
+"""The benchmarks themselves; each returns its figures and the lines that a person reads."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+
+from emailoffload.sandbox.bench.stage import (
+    MOODLE,
+    OURS,
+    PEER,
+    Stage,
+    fresh,
+    go,
+    outcome,
+    reminders,
+    sandbox_ses,
+)
+
+WORKER = "emailoffload.sandbox.bench.worker"
+
+
+@dataclass
+class Figures:
+    """What one benchmark measured."""
+
+    name: str
+    values: dict[str, Any] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+
+
+def claims(made: Stage, *, rows: int, rounds: int) -> Figures:
+    """Claim rate: the product's own function against one UPDATE per row, same server, table and account.
+
+    Twice: on the table in the server's default row format, and compressed as Moodle creates its tables. A
+    compressed table costs the server most of the time, whoever writes to it.
+    """
+    figure = Figures("claims", {"rows": rows})
+    for row_format in ("DYNAMIC", "COMPRESSED"):
+        made.server.run(f"ALTER TABLE mdl_reengagement_inprogress ROW_FORMAT={row_format}", MOODLE)
+        _inprogress(made, rows, "UNIX_TIMESTAMP() + 600 + seq % 300")
+        process = made.start(WORKER, "claims", rows, rounds)
+        go(process)
+        found = outcome(process)
+        ratio = found["batched"] / found["single"]
+        figure.values[row_format.lower()] = {**found, "ratio": ratio}
+        figure.lines += [
+            f"{row_format.lower()} table",
+            f"  row at a time, autocommit      {found['single']:>10,.0f} rows/s",
+            f"  claims.apply, batches of 500   {found['batched']:>10,.0f} rows/s   {ratio:.0f} times",
+        ]
+    return figure
+
+
+def scan(made: Stage, *, rows: int, rounds: int) -> Figures:
+    """What a pass costs when nothing is due, against the bare scan."""
+    fresh(made)
+    _inprogress(made, rows, "UNIX_TIMESTAMP() + 7 * 86400 + seq % 86400")
+    with sandbox_ses(made, 0) as env:
+        process = made.start(WORKER, "scan", rounds, env=env)
+        go(process)
+        found = outcome(process)
+    ratio = found["pass"] / found["bare"]
+    return Figures(
+        "scan",
+        {**found, "ratio": ratio, "rows": rows},
+        [
+            f"bare scan of {rows:,} rows   {found['bare'] * 1000:>8.0f} ms",
+            f"a whole pass over them       {found['pass'] * 1000:>8.0f} ms   {ratio:.2f} times",
+        ],
+    )
+
+
+def throughput(made: Stage, *, mails: int, latency_ms: int, rounds: int, peer: bool) -> Figures:
+    """Due reminders, from the first claim until SES has accepted the last, beside django-post_office."""
+    ours: list[dict[str, float]] = []
+    theirs: list[dict[str, float]] = []
+    for number in range(rounds):
+        ours.append(_ours(made, mails, latency_ms))
+        if peer:
+            # Two thread counts, since which one serves it best depends on the machine.
+            theirs.append(_peer(made, mails, latency_ms, threads=32 if number % 2 == 0 else 64))
+    rate = statistics.median(one["rate"] for one in ours)
+    values: dict[str, Any] = {
+        "mails": mails,
+        "latency_ms": latency_ms,
+        "rate": rate,
+        "rates": [one["rate"] for one in ours],
+        "cpu_ms": statistics.median(one["cpu_ms"] for one in ours),
+        "peak_mib": max(one["peak_mib"] for one in ours),
+        "claiming_s": statistics.median(one["claiming"] for one in ours),
+    }
+    lines = [
+        f"Email Offload, claim to accepted  {rate:>8,.0f} mails/s   {values['cpu_ms']:.2f} ms CPU per mail,"
+        f" peak {values['peak_mib']:.0f} MiB a process (runs: {', '.join(f'{r:,.0f}' for r in values['rates'])})"
+    ]
+    if theirs:
+        best = max(one["rate"] for one in theirs)
+        values |= {"peer_rates": [one["rate"] for one in theirs], "peer_best": best, "ratio": rate / best}
+        lines.append(
+            f"django-post_office, sending only  {best:>8,.0f} mails/s   its best of {len(theirs)}; we: {rate / best:.1f} times"
+        )
+    return Figures("throughput", values, lines)
+
+
+def lateness(made: Stage, *, mails: int, latency_ms: int) -> Figures:
+    """How long after its due time a reminder is sent, under a real `qcluster` with the product's schedules."""
+    fresh(made)
+    reminders(made, mails, f"UNIX_TIMESTAMP() + 45 + n() * 120 DIV {mails}")
+    with sandbox_ses(made, latency_ms) as env:
+        made.env |= env
+        made.manage("offloadschedules")
+        subprocess.run(
+            [sys.executable, "manage.py", "shell", "-c",
+             "from django_q.tasks import async_task; async_task('emailoffload.worker.tasks.intercept')"],
+            cwd=settings.BASE_DIR, env=made.env, check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        cluster = subprocess.Popen(
+            [sys.executable, "manage.py", "qcluster"], cwd=settings.BASE_DIR, env=made.env,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            until = time.monotonic() + 260
+            while time.monotonic() < until:
+                time.sleep(2)
+                sent = made.rows("SELECT COUNT(*) FROM emailoffload_email WHERE state = 'accepted'", OURS)
+                if sent[0][0] >= mails:
+                    break
+        finally:
+            cluster.terminate()
+            cluster.wait(60)
+    late = [
+        float(row[0])
+        for row in made.rows(
+            "SELECT TIMESTAMPDIFF(MICROSECOND, e.due_at, a.started_at) / 1e6 FROM emailoffload_attempt a"
+            " JOIN emailoffload_email e ON e.id = a.email_id WHERE a.number = 1",
+            OURS,
+        )
+    ]
+    if len(late) < mails:
+        raise RuntimeError(f"only {len(late)} of {mails} reminders were sent")
+    median, p95 = statistics.median(late), sorted(late)[int(len(late) * 0.95)]
+    return Figures(
+        "lateness",
+        {"mails": mails, "median_s": median, "p95_s": p95, "max_s": max(late), "min_s": min(late)},
+        [f"sending starts after the due time: median {median:.2f} s, 95 % {p95:.2f} s, worst {max(late):.2f} s"],
+    )
+
+
+def _inprogress(made: Stage, rows: int, due: str) -> None:
+    made.server.run(
+        "TRUNCATE mdl_reengagement_inprogress; INSERT INTO mdl_reengagement_inprogress"
+        " (reengagement, userid, completiontime, emailtime, emailsent, completed)"
+        f" SELECT 12 + seq % 10, 3 + seq % 500, UNIX_TIMESTAMP() + 90 * 86400, {due}, 0, 0 FROM seq_1_to_{int(rows)}",
+        MOODLE,
+    )
+
+
+def _ours(made: Stage, mails: int, latency_ms: int) -> dict[str, float]:
+    fresh(made)
+    reminders(made, mails, "UNIX_TIMESTAMP() - 60 - n() % 30")
+    with sandbox_ses(made, latency_ms) as env:
+        processes = [made.start(WORKER, "work", role, mails, env=env) for role in ("both", "send")]
+        started = time.time()
+        go(*processes)
+        found = [outcome(process) for process in processes]
+    accepted = made.rows(
+        "SELECT COUNT(*), COUNT(DISTINCT claim_id), UNIX_TIMESTAMP(MAX(accepted_at)) FROM emailoffload_email"
+        " WHERE state = 'accepted'",
+        OURS,
+    )[0]
+    if accepted[0] != mails or accepted[1] != mails:
+        raise RuntimeError(f"{accepted[0]} of {mails} mails were accepted")
+    return {
+        "rate": mails / (float(accepted[2]) - started),
+        "cpu_ms": sum(one["cpu"] for one in found) / mails * 1000,
+        "peak_mib": max(one["peak_mib"] for one in found),
+        "claiming": found[0]["claimed_at"] - started,
+    }
+
+
+def _peer(made: Stage, mails: int, latency_ms: int, threads: int) -> dict[str, float]:
+    made.server.run(f"DROP DATABASE IF EXISTS {PEER}; CREATE DATABASE {PEER} CHARACTER SET utf8mb4")
+    with sandbox_ses(made, latency_ms) as env:
+        process = made.start(
+            "emailoffload.sandbox.bench.peer",
+            mails,
+            env={
+                **env,
+                "DJANGO_SETTINGS_MODULE": "emailoffload.sandbox.bench.peer_settings",
+                "BENCH_PEER_URL": made.server.url(PEER),
+                "BENCH_PEER_THREADS": str(threads),
+            },
+        )
+        go(process)
+        found = outcome(process)
+    if found["sent"] != mails:
+        raise RuntimeError(f"the peer sent {found['sent']} of {mails} mails")
+    return {"rate": mails / found["seconds"], "peak_mib": found["peak_mib"]}

@@ -1,0 +1,58 @@
+"""The peer's process: queue mails of our size, say `ready`, then send them with two processes and threads."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+
+import django
+
+
+def main() -> None:
+    """Queue and send `count` mails through django-post_office."""
+    django.setup()
+    from django.core.management import call_command
+    from post_office import mail
+    from post_office.models import PRIORITY, STATUS, Email
+
+    from emailoffload.sandbox.bench.stage import BODY
+
+    count = int(sys.argv[1])
+    call_command("migrate", verbosity=0)
+    Email.objects.all().delete()
+    text = BODY  # the text part has about the size of the HTML part's words
+    mail.send_many(
+        [
+            {
+                "sender": "Moodle <noreply@school.example>",
+                "recipients": [f"learner{number}@school.example"],
+                "subject": f"Learner {number}, a course is waiting for you",
+                "message": text[: len(text) // 2],
+                "html_message": BODY,
+                "priority": PRIORITY.medium,
+            }
+            for number in range(count)
+        ]
+    )
+    print("ready", flush=True)
+    sys.stdin.readline()
+    started = time.time()
+    mail.send_queued(processes=2, log_level=0)
+    ended = time.time()
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    sent = Email.objects.filter(status=STATUS.sent).count()
+    print(
+        json.dumps(
+            {
+                "seconds": ended - started,
+                "sent": sent,
+                "peak_mib": max(one.ru_maxrss for one in used) / 1024,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""What every benchmark stands on: MariaDB with a Moodle site, our own database, and a local SES."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography.fernet import Fernet
+from django.conf import settings
+
+from emailoffload.moodle import grants
+from emailoffload.sandbox import mariadb
+
+DUMP = settings.BASE_DIR / "tests" / "data" / "site.sql.gz"
+MOODLE, OURS, PEER = "bench_moodle", "bench_offload", "bench_peer"
+ACCOUNT, PASSWORD = "bench_moodle", "bench-password"  # noqa: S105 - of a server that lives for this run
+FIRST_ACTIVITY, LAST_ACTIVITY, LEARNERS = 12, 21, 500
+
+BODY = (
+    "<p>Dear %userfirstname% %userlastname%,</p>\n<p>You have <b>not yet finished</b> "
+    '<a href="https://learn.example.org/course/view.php?id=%courseid%">%coursefullname%</a>. '
+    "Please take the next step this week, so that your certificate stays valid.</p>\n<ul>\n"
+    + "".join(
+        f'<li>Part {n}: <a href="https://learn.example.org/mod/page/view.php?id={n}&amp;from=mail">what you '
+        f"need to know about topic {n}</a>, about {n * 5} minutes of reading and a short quiz that shows you "
+        "where you stand. You can stop at any time; what you have done is kept and counts. Ask your colleagues "
+        "or your trainer when something is unclear, or write to us.</li>\n"
+        for n in range(1, 12)
+    )
+    + "</ul>\n<h3>Why this matters</h3>\n<p>%userdepartment% and %userinstitution% count on people who know "
+    "how to keep data safe. <i>It takes less than an hour.</i></p>\n"
+    '<p><img src="https://learn.example.org/logo.png" alt="Learn" width="120" height="40" /></p>\n'
+    "<p>Kind regards from %courseshortname%<br />The training team in %usercity%</p>"
+)
+"""A reminder as sites write them: 5 KB of HTML with placeholders, links, a list and emphasis."""
+
+
+@dataclass
+class Stage:
+    """Where the processes of a benchmark work."""
+
+    server: mariadb.Server
+    folder: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    def rows(self, sql: str, database: str) -> list[tuple[Any, ...]]:
+        """The result of a query, as root."""
+        connection = self.server.connect(database)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(sql)
+                return list(cursor.fetchall())
+        finally:
+            connection.close()
+
+    def start(self, module: str, *args: object, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+        """Start a Python module as a process of its own; it says `ready` and waits for a line before it works."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *map(str, args)],
+            cwd=settings.BASE_DIR,
+            env={**self.env, **(env or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        while (line := process.stdout.readline().strip()) != "ready":
+            if not line and process.poll() is not None:
+                raise RuntimeError(f"{module} ended with status {process.returncode} before it was ready")
+        return process
+
+    def manage(self, *args: str) -> None:
+        """Run a management command of the product against this stage."""
+        subprocess.run([sys.executable, "manage.py", *args], cwd=settings.BASE_DIR, env=self.env, check=True,
+                       stdout=subprocess.DEVNULL)  # fmt: skip
+
+
+def go(*processes: subprocess.Popen[str]) -> None:
+    """Let waiting processes work."""
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+
+
+def outcome(process: subprocess.Popen[str]) -> Any:
+    """The last line that a process printed, as JSON."""
+    out, _ = process.communicate(timeout=900)
+    if process.returncode:
+        raise RuntimeError(f"a process of the benchmark ended with status {process.returncode}")
+    return json.loads(out.strip().splitlines()[-1])
+
+
+@contextmanager
+def stage() -> Iterator[Stage]:
+    """A fresh MariaDB with the real site and an empty database of ours; gone afterwards."""
+    if not DUMP.is_file():
+        raise RuntimeError(f"{DUMP} is missing: benchmarks run from a checkout of the project")
+    with tempfile.TemporaryDirectory(prefix="eo-bench-") as folder:
+        server = mariadb.start(durable=True)
+        try:
+            made = Stage(server, Path(folder))
+            made.env = {
+                **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "OFFLOAD_"))},
+                "DJANGO_SETTINGS_MODULE": "offloadsite.settings",
+                "OFFLOAD_ENV_FILE": os.devnull,
+                "OFFLOAD_DATA_DIR": folder,
+                "CONTENT_KEYS": Fernet.generate_key().decode(),
+                "DATABASE_URL": server.url(OURS),
+                "MOODLE_DATABASE_URL": server.url(MOODLE, ACCOUNT, PASSWORD),
+                "MOODLE_WWWROOT": "http://127.0.0.1:18080",
+                "AWS_ACCESS_KEY_ID": "bench",
+                "AWS_SECRET_ACCESS_KEY": "bench",
+                "AWS_REGION": "eu-west-1",
+                "AWS_EC2_METADATA_DISABLED": "true",
+                "LOG_LEVEL": "WARNING",
+            }
+            _site(made)
+            fresh(made)
+            yield made
+        finally:
+            server.stop()
+
+
+def _site(made: Stage) -> None:
+    made.server.restore(MOODLE, DUMP)
+    made.server.run(f"CREATE OR REPLACE USER '{ACCOUNT}'@'localhost' IDENTIFIED BY '{PASSWORD}'")
+    columns: dict[str, set[str]] = {}
+    for table, column in made.rows(
+        f"SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = '{MOODLE}'",  # noqa: S608
+        "information_schema",
+    ):
+        columns.setdefault(table, set()).add(column)
+    for statement in grants.statements(f"'{ACCOUNT}'@'localhost'", MOODLE, "mdl_", columns):
+        made.server.run(statement)
+
+
+def fresh(made: Stage) -> None:
+    """Our own database, empty and migrated."""
+    made.server.run(f"DROP DATABASE IF EXISTS {OURS}; CREATE DATABASE {OURS} CHARACTER SET utf8mb4")
+    made.manage("migrate", "--verbosity", "0")
+
+
+def reminders(made: Stage, count: int, due: str) -> None:
+    """Replace all reminders by `count` of them over ten activities; `due` is an SQL expression that may use `n`."""
+    body = BODY.replace("'", "''")
+    made.server.run(
+        "TRUNCATE mdl_reengagement_inprogress;"
+        f"UPDATE mdl_reengagement SET emailcontent = '{body}',"
+        " emailsubject = '%userfirstname%, %coursefullname% is waiting for you'"
+        f" WHERE id BETWEEN {FIRST_ACTIVITY} AND {LAST_ACTIVITY};"
+        "INSERT INTO mdl_reengagement_inprogress"
+        " (reengagement, userid, completiontime, emailtime, emailsent, completed)"
+        f" SELECT r.id, u.userid, UNIX_TIMESTAMP() + 90 * 86400, 0, 0, 0 FROM mdl_reengagement r"  # noqa: S608
+        f" JOIN (SELECT DISTINCT ue.userid FROM mdl_user_enrolments ue JOIN mdl_enrol e ON e.id = ue.enrolid"
+        f" JOIN mdl_reengagement q ON q.course = e.courseid AND q.id = {FIRST_ACTIVITY}) u"
+        f" WHERE r.id BETWEEN {FIRST_ACTIVITY} AND {LAST_ACTIVITY} LIMIT {int(count)};"
+        f"SET @n = -1; UPDATE mdl_reengagement_inprogress SET emailtime = {due.replace('n()', '(@n := @n + 1)')}",
+        MOODLE,
+    )
+
+
+@contextmanager
+def sandbox_ses(made: Stage, latency_ms: int) -> Iterator[dict[str, str]]:
+    """A sandbox SES in a process of its own; yields the environment that points to it."""
+    port_file = made.folder / f"port-{time.monotonic_ns()}"
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "sandboxses", "--port", "0", "--latency-ms", str(latency_ms), "--discard",
+         "--max-send-rate", "100000", "--max-24h", "100000000", "--print-port-file", str(port_file)],
+        cwd=settings.BASE_DIR, env=made.env, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + 30
+        while not port_file.exists() or not port_file.read_text().strip():
+            if time.monotonic() > until or process.poll() is not None:
+                raise RuntimeError("the sandbox SES did not start")
+            time.sleep(0.05)
+        url = f"http://127.0.0.1:{port_file.read_text().strip()}"
+        yield {"AWS_ENDPOINT_URL_SESV2": url, "AWS_ENDPOINT_URL_SES": url}
+    finally:
+        process.terminate()
+        process.wait(10)
