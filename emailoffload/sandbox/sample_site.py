@@ -140,7 +140,7 @@ def write_site(insert: Insert, now: int) -> None:
     insert(
         "course",
         "id category fullname shortname format",
-        [(1, 0, "Learning at Work", "LEARN & GROW", "site")],
+        [(1, 0, "Learning at Work", "LEARN", "site")],
     )
     insert(
         "user",

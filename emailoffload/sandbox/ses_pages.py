@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
 
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
@@ -108,6 +110,14 @@ def _moment(seconds: float) -> SafeString:
     )
 
 
+def _readable(address: str) -> str:
+    """An address with its name decoded, as a mail program shows it."""
+    try:
+        return str(make_header(decode_header(address)))
+    except (HeaderParseError, LookupError, UnicodeDecodeError):
+        return address
+
+
 def _list(mailbox: Mailbox, before: int | None) -> Reply:
     """The newest messages first, one page; `before` is the number the page starts under."""
     messages = [item for item in reversed(mailbox.messages) if before is None or item.number < before]
@@ -124,10 +134,10 @@ def _list(mailbox: Mailbox, before: int | None) -> Reply:
         (
             (
                 _moment(item.received),
-                ", ".join(item.recipients),
+                ", ".join(map(_readable, item.recipients)),
                 item.number,
                 item.subject or _("(no subject)"),
-                item.sender,
+                _readable(item.sender),
             )
             for item in shown
         ),
@@ -154,9 +164,9 @@ def _one(message: Message) -> Reply:
     facts = [
         (_("Accepted"), _moment(message.received)),
         (_("Message id"), message.message_id),
-        (_("From"), message.sender),
-        (_("To"), ", ".join(message.recipients)),
-        (_("Reply-To"), ", ".join(message.reply_to) or message.header("Reply-To")),
+        (_("From"), _readable(message.sender)),
+        (_("To"), ", ".join(map(_readable, message.recipients))),
+        (_("Reply-To"), ", ".join(map(_readable, message.reply_to)) or message.header("Reply-To")),
         (_("Configuration set"), message.request.get("ConfigurationSetName") or _("none")),
     ]
     facts += [(_("Tag %(name)s") % {"name": name}, value) for name, value in message.tags.items()]

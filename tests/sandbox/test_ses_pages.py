@@ -49,6 +49,13 @@ def test_a_message_shows_its_headers_tags_and_both_parts(ses: SandboxSES, client
     assert get(ses, "/messages/1/html")[0] == "<p>Rich <b>körper</b></p>"
 
 
+def test_names_are_shown_as_people_write_them(ses: SandboxSES, client: Any, simple: Build) -> None:
+    client.send_email(**simple(to="=?utf-8?q?broken?x?= <a@learn.example>"))
+    for path in ("/", "/messages/1"):
+        page, _headers = get(ses, path)
+        assert "Café &lt;noreply@learn.example&gt;" in page and "a@learn.example" in page
+
+
 def test_nothing_that_a_mail_contains_becomes_markup_of_the_page(
     ses: SandboxSES, client: Any, simple: Build
 ) -> None:
