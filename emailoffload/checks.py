@@ -1,6 +1,6 @@
 """Django's system checks of our settings: what is visible without asking a database or SES.
 
-Errors (E) stop `migrate`, `check` and the web server; warnings (W) are shown. Ids are stable.
+Errors (E) stop `migrate` and `check`; warnings (W) are shown; `doctor` reports both. Ids are stable.
 """
 
 from __future__ import annotations

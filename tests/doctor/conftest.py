@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -30,8 +31,9 @@ def ses_sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[SandboxSES]:
 
 
 @pytest.fixture
-def site(moodle: Moodle, ses_sandbox: SandboxSES) -> Moodle:
+def site(moodle: Moodle, ses_sandbox: SandboxSES, settings: Any) -> Moodle:
     """The real site with a cron that has just run and a worker that is alive."""
+    settings.ALLOWED_HOSTS = ["localhost"]  # the test runner allows one of its own
     moodle.touched.add("mdl_task_scheduled")
     moodle.execute("UPDATE mdl_task_scheduled SET timestarted = NULL, faildelay = 0, disabled = 0")
     moodle.execute(

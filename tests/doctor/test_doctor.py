@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from io import StringIO
+from typing import Any
 
 import pytest
 from django.core.management import call_command
@@ -95,6 +96,14 @@ def test_no_credential_is_ever_printed(site: Moodle, monkeypatch: pytest.MonkeyP
         text = " ".join(f"{f.text} {f.cure}" for f in doctor.run())
     for secret in ("must-stay", test_settings.APP_ACCOUNT[1], test_settings.MOODLE_ACCOUNT[1]):
         assert secret not in text
+
+
+def test_what_could_not_be_looked_at_is_named_in_one_line(site: Moodle) -> None:
+    out = StringIO()
+    with moodle_connection(PASSWORD="wrong"), pytest.raises(SystemExit):
+        call_command("doctor", stdout=out)
+    assert "\nProblems: 1, warnings: 0. Not looked at because of them: " in out.getvalue()
+    assert "unknown " not in out.getvalue()
 
 
 # --- Moodle's database ---
@@ -191,9 +200,9 @@ def test_a_task_that_seems_to_run_without_its_lock_points_to_another_lock_name(
     "factory", [r"\core\lock\file_lock_factory", "db_record_lock_factory", "cachestore_redis"]
 )
 def test_a_lock_that_cannot_be_shared_is_a_warning(
-    site: Moodle, examine: Examine, settings: object, factory: str
+    site: Moodle, examine: Examine, settings: Any, factory: str
 ) -> None:
-    settings.MOODLE_LOCK_FACTORY = factory  # type: ignore[attr-defined]
+    settings.MOODLE_LOCK_FACTORY = factory
     found = examine("lock.shared")
     assert found.verdict == "warning"
     assert "stay with Moodle" in found.text
@@ -273,9 +282,9 @@ def test_a_used_up_quota_is_a_problem(site: Moodle, ses_sandbox: SandboxSES, exa
 
 
 def test_a_rate_above_the_accounts_is_a_warning(
-    site: Moodle, ses_sandbox: SandboxSES, examine: Examine, settings: object
+    site: Moodle, ses_sandbox: SandboxSES, examine: Examine, settings: Any
 ) -> None:
-    settings.SES_MAX_SEND_RATE = ses_sandbox.api.max_send_rate + 1  # type: ignore[attr-defined]
+    settings.SES_MAX_SEND_RATE = ses_sandbox.api.max_send_rate + 1
     assert examine("ses.quota").verdict == "warning"
 
 
@@ -293,9 +302,9 @@ def test_a_sender_without_an_identity_is_a_problem_and_its_domain_or_a_parent_is
 
 
 def test_a_configuration_set_that_does_not_exist_is_a_problem(
-    site: Moodle, examine: Examine, settings: object
+    site: Moodle, examine: Examine, settings: Any
 ) -> None:
-    settings.SES_CONFIGURATION_SET = "no-such-set"  # type: ignore[attr-defined]
+    settings.SES_CONFIGURATION_SET = "no-such-set"
     found = examine("ses.configuration_set")
     assert found.verdict == "problem"
     assert "SES_CONFIGURATION_SET" in found.cure
@@ -328,11 +337,12 @@ def test_a_pass_that_was_refused_is_a_warning_with_its_reason(site: Moodle, exam
     assert "The plugin is not installed." in found.text
 
 
-def test_a_lead_that_is_too_short_is_a_warning(site: Moodle, examine: Examine, settings: object) -> None:
-    settings.CLAIM_LEAD_SECONDS = 500  # type: ignore[attr-defined]
-    found = examine("claims.lead")
-    assert found.verdict == "warning"
-    assert "540" in found.cure
+def test_settings_that_contradict_each_other_are_found(site: Moodle, examine: Examine, settings: Any) -> None:
+    settings.CLAIM_LEAD_SECONDS = 500
+    short = examine("settings.fit")
+    assert (short.verdict, "540" in short.cure) == ("warning", True)
+    settings.CLAIM_LEAD_SECONDS = settings.CLAIM_MARGIN_SECONDS
+    assert examine("settings.fit").verdict == "problem"
 
 
 def test_a_pause_is_a_warning(site: Moodle, examine: Examine) -> None:

@@ -8,8 +8,10 @@ from typing import Literal
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 Verdict = Literal["ok", "warning", "problem", "unknown"]
+NOT_TAKEN = gettext_lazy("Not looked at, because of what was found before.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def examine(looks: list[Look]) -> Iterator[Finding]:
     failed: set[str] = set()
     for look in looks:
         if failed.intersection(look.needs):
-            found = unknown(_("Not looked at, because of what was found before."))
+            found = unknown(str(NOT_TAKEN))
         else:
             try:
                 found = look.take()

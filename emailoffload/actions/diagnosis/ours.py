@@ -1,15 +1,15 @@
-"""The doctor's looks at our own side: database, keys, switches, the claim lead."""
+"""The doctor's looks at our own side: settings, database, keys, switches."""
 
 from __future__ import annotations
 
 from django.conf import settings
+from django.core import checks
 from django.db import DatabaseError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from emailoffload.actions.diagnosis.finding import Found, Look, ok, problem, warning
-from emailoffload.checks import INTERCEPT_PERIOD
 from emailoffload.outbox import content, switches
 from emailoffload.outbox.models import State
 
@@ -57,18 +57,6 @@ def writable() -> Found:
     return ok(_("Our database takes rows."))
 
 
-def engine() -> Found:
-    """Our database is made for the work of a real site."""
-    if connection.vendor != "sqlite":
-        return ok(_("Our database is %(kind)s.") % {"kind": connection.display_name})
-    if settings.SAMPLE_SITE:
-        return ok(_("Our database is SQLite, which is enough for the sample site."))
-    return warning(
-        _("Our database is SQLite: one writer at a time, on one host only."),
-        _("Use MariaDB or MySQL for a real site: set DATABASE_URL, then run `manage.py migrate`."),
-    )
-
-
 def keys() -> Found:
     """Every stored mail can be opened with the keys of this host."""
     missing = content.missing_keys()
@@ -81,18 +69,15 @@ def keys() -> Found:
     return ok(_("Stored mails are encrypted with the key %(key)s.") % {"key": content.key_ids()[0]})
 
 
-def lead() -> Found:
-    """Reminders are claimed early enough that none falls due between two passes."""
-    needed = INTERCEPT_PERIOD + settings.MOODLE_CRON_PERIOD_SECONDS
-    values = {"lead": settings.CLAIM_LEAD_SECONDS, "needed": needed}
-    if needed > settings.CLAIM_LEAD_SECONDS:
-        return warning(
-            _("CLAIM_LEAD_SECONDS is %(lead)d: some reminders fall due before they are claimed.") % values,
-            _("Set it to more than %(needed)d: the interceptor's period plus Moodle's cron period.") % values,
-        )
-    return ok(
-        _("Reminders are claimed %(lead)d seconds before they are due; %(needed)d are needed.") % values
-    )
+def settings_fit() -> Found:
+    """The settings do not contradict each other (`emailoffload.checks`)."""
+    messages = checks.run_checks(tags=["emailoffload"])
+    if not messages:
+        return ok(_("The settings fit each other."))
+    text = " ".join(str(message.msg) for message in messages)
+    cure = " ".join(str(message.hint) for message in messages)
+    serious = any(message.is_serious() for message in messages)
+    return problem(text, cure) if serious else warning(text, cure)
 
 
 def switched_on() -> Found:
@@ -112,11 +97,10 @@ def switched_on() -> Found:
 
 
 LOOKS = [
+    Look("settings.fit", gettext_lazy("Settings"), settings_fit),
     Look("database.reachable", gettext_lazy("Our database"), reachable),
-    Look("database.engine", gettext_lazy("Kind of our database"), engine),
     Look("database.migrated", gettext_lazy("Our tables"), migrated, ("database.reachable",)),
     Look("database.writable", gettext_lazy("Writing to our database"), writable, ("database.migrated",)),
     Look("keys.content", gettext_lazy("Keys of stored mails"), keys, ("database.migrated",)),
-    Look("claims.lead", gettext_lazy("Claim lead"), lead),
     Look("claims.switches", gettext_lazy("Switches"), switched_on, ("database.migrated",)),
 ]

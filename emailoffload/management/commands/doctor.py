@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from emailoffload.actions import doctor
-from emailoffload.actions.diagnosis.finding import Finding
+from emailoffload.actions.diagnosis.finding import NOT_TAKEN, Finding
 from emailoffload.management.reporting import ReportingCommand
 
 _MARKS = {"ok": "ok      ", "warning": "WARNING ", "problem": "PROBLEM ", "unknown": "unknown "}
@@ -22,7 +22,7 @@ class Command(ReportingCommand):
         findings: list[Finding] = []
         for finding in doctor.run():
             findings.append(finding)
-            if not options["json"]:
+            if not options["json"] and finding.text != str(NOT_TAKEN):
                 self.stdout.write(_lines(finding))
                 self.stdout.flush()
         counts: Counter[str] = Counter(finding.verdict for finding in findings)
@@ -32,7 +32,7 @@ class Command(ReportingCommand):
             "counts": {verdict: counts[verdict] for verdict in ("ok", "warning", "problem", "unknown")},
             "findings": [finding.as_dict() for finding in findings],
         }
-        self.report(result, _summary(counts, fine), as_json=options["json"], ok=fine)
+        self.report(result, _summary(counts, findings, fine), as_json=options["json"], ok=fine)
 
 
 def _lines(finding: Finding) -> str:
@@ -40,7 +40,9 @@ def _lines(finding: Finding) -> str:
     return f"{text}\n         Cure: {finding.cure}" if finding.cure else text
 
 
-def _summary(counts: Counter[str], fine: bool) -> str:
+def _summary(counts: Counter[str], findings: list[Finding], fine: bool) -> str:
     if fine:
         return "\nEverything is fine."
-    return f"\n{counts['problem']} problems, {counts['warning']} warnings."
+    skipped = [finding.title for finding in findings if finding.text == str(NOT_TAKEN)]
+    text = f"\nProblems: {counts['problem']}, warnings: {counts['warning']}."
+    return text + (f" Not looked at because of them: {', '.join(skipped)}." if skipped else "")
