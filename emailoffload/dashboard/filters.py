@@ -9,7 +9,7 @@ from typing import Any
 
 import django_filters as filters
 from django import forms
-from django.core.validators import MaxValueValidator, MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, validate_slug
 from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -91,7 +91,7 @@ class EmailFilter(FilterSet):
     activity = IdFilter(label=_("Activity (id)"), field_name="activity_id")
     course = IdFilter(label=_("Course (id)"), field_name="course_id")
     company = IdFilter(label=_("Company (id)"), field_name="company_id")
-    reason = filters.CharFilter(label=_("Reason (code)"), max_length=60)
+    reason = filters.CharFilter(label=_("Reason (code)"), max_length=60, validators=[validate_slug])
 
     class Meta:
         model = Email

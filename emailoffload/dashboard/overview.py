@@ -136,7 +136,7 @@ def _health_of(run: Run | None, name: str, now: datetime) -> Health:
 
 
 def ses_account() -> list[Health]:
-    """What the worker last learned about the SES account, and whether its breaker is open; nothing asked of SES.
+    """What the worker last learned of the SES account, and whether its breaker is open; SES is not asked.
 
     One query. An account that was never read is not shown.
     """

@@ -30,12 +30,12 @@ DELIVERY: Final[Mapping[str, Promise]] = {
     "content_damaged": gettext_lazy("its stored content is damaged"),
 }
 CURES: Final[Mapping[str, Promise]] = {
-    "permanent": gettext_lazy("The attempt below names what SES refuses; correct that, then send again."),
+    "permanent": gettext_lazy("Its last attempt names what SES refuses: correct that first."),
     "account": gettext_lazy(
         "Look at the account's state in the AWS console: sending paused, identity, quota."
     ),
-    "deadline": gettext_lazy("See in the attempts what stood in the way."),
-    "deadline_passed": gettext_lazy("See in the attempts what stood in the way."),
+    "deadline": gettext_lazy("Its attempts say what stood in the way."),
+    "deadline_passed": gettext_lazy("Its attempts say what stood in the way."),
     "bad_address": gettext_lazy("Correct the address in the user's Moodle profile."),
     "content_key": gettext_lazy("Add the former key to the setting CONTENT_KEYS, after the present one."),
 }

@@ -157,12 +157,12 @@ def attempt_name(code: str) -> str:
 
 
 @register.filter
-def plain_counts(counts: Any) -> list[tuple[str, Any]]:
+def plain_counts(counts: Any) -> list[tuple[str, str]]:
     """The numbers that a pass kept, as (name, number), without zeros and without what it left to Moodle."""
     if not isinstance(counts, dict):
         return []
     return [
-        (words.count_name(str(name)), value)
+        (words.count_name(str(name)), formats.number_format(value, force_grouping=True))
         for name, value in counts.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and value and name != "seconds"
     ]

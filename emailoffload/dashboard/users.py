@@ -7,12 +7,14 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from emailoffload.dashboard import access, links, paging, people
 from emailoffload.dashboard.verdicts import user_verdict, verdict
 from emailoffload.dashboard.views import Page
 from emailoffload.outbox.models import Email, RowError
+from emailoffload.outbox.states import OPEN
 
 MAILS_SHOWN = 25
 
@@ -65,20 +67,24 @@ class UserPage(Page):
         return response
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        """Our records in five queries, and Moodle's answer as far as it is there."""
+        """Our records in six queries, and Moodle's answer as far as it is there."""
         user_id: int = kwargs["user_id"]
         params = self.request.GET
         mails = Email.objects.filter(user_id=user_id).select_related("claim")
         found = paging.page(mails, params, MAILS_SHOWN)
-        newest = mails.filter(role="user").order_by("-pk").first()
+        to_user = mails.filter(role="user").order_by("-pk")
+        newest = to_user.first()
+        # A reminder for tomorrow says nothing about today's: the newest that is due is judged.
+        judged = to_user.filter(due_at__lte=timezone.now()).first() or newest
         latest_claim = newest.claim if newest else (found.rows[0].claim if found.rows else None)
         asked = params.get("coming") == "1"
         show_coming = asked or people.coming_is_quick()
         return super().get_context_data(
             answer=people.person(user_id),
             claim=latest_claim,
-            newest=newest,
-            verdict=user_verdict(newest, user_id),
+            judged=judged,
+            waiting=newest if newest and newest != judged and newest.state in OPEN else None,
+            verdict=user_verdict(judged, user_id),
             mails=[(email, verdict(email)) for email in found.rows],
             page=found,
             older=links.with_key(params, "before", found.older_than),

@@ -224,7 +224,7 @@ def _failed(email: Email) -> Verdict:
         _("No"),
         _("the mail could not be sent, and nothing more is tried.") + _because(email),
         "bad",
-        email.detail or _("The attempts below say what was answered."),
+        email.detail or _("Recorded with its last attempt."),
         email.state_at,
         reasons.cure(email.reason) or _("A person must decide what happens with it."),
     )

@@ -1,0 +1,46 @@
+"""People who look at the dashboard, one for each role."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import Group, User
+from django.test import Client
+
+PASSWORD = "a long enough passphrase"
+
+SignIn = Callable[[str], Client]
+
+
+def make_user(role: str | None, username: str = "") -> User:
+    """A user with a role: the name of a group, "superuser", or None for an account without any permission."""
+    # Tests that empty the tables also remove what migrations made.
+    import_module("emailoffload.migrations.0002_roles").create_roles(apps, None)
+    username = username or (role or "nobody").split()[0].lower()
+    if role == "superuser":
+        return User.objects.create_superuser(username, password=PASSWORD)
+    user = User.objects.create_user(username, password=PASSWORD)
+    if role:
+        user.groups.add(Group.objects.get(name=role))
+    return user
+
+
+@pytest.fixture
+def sign_in() -> SignIn:
+    """A function: role → a client that is logged in as somebody with it."""
+
+    def make(role: str) -> Client:
+        client = Client()
+        client.force_login(make_user(None if role == "nobody" else role))
+        return client
+
+    return make
+
+
+@pytest.fixture
+def support(sign_in: SignIn) -> Client:
+    """A client that is logged in as support staff."""
+    return sign_in("Support staff")
