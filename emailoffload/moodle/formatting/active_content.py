@@ -66,12 +66,9 @@ def remove(html: str) -> str:
     """`html` without active content."""
     if not is_active(html):
         return html
-    without_scripts = html
-    if "<!--" not in html:
-        while (shorter := _SCRIPT.sub("", without_scripts)) != without_scripts:
-            without_scripts = shorter
-        if not is_active(without_scripts):
-            return without_scripts
+    shorter = without_scripts(html)
+    if not is_active(shorter):
+        return shorter
     return nh3.clean(
         html,
         tags=set(_TAG_NAMES.split()),
@@ -83,6 +80,15 @@ def remove(html: str) -> str:
         strip_comments=True,
         link_rel=None,
     )
+
+
+def without_scripts(html: str) -> str:
+    """`html` without complete script elements; as it is where comments could hide where one begins."""
+    if "<!--" in html:
+        return html
+    while (shorter := _SCRIPT.sub("", html)) != html:
+        html = shorter
+    return html
 
 
 def _keep_attribute(tag: str, name: str, value: str) -> str | None:

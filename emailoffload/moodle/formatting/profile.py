@@ -7,13 +7,12 @@ import re
 from emailoffload.moodle.formatting import php
 from emailoffload.moodle.formatting.errors import Unrenderable
 from emailoffload.moodle.formatting.striptags import strip_tags
-from emailoffload.moodle.formatting.text import FORMAT_MOODLE, format_text
+from emailoffload.moodle.formatting.text import format_text
 from emailoffload.moodle.formatting.userdate import format_date
 from emailoffload.moodle.types import ProfileField, ProfileValue, SiteConfig
 
 _TRUTHLESS = (None, "", "0")
 _BLOCK_EDGE = re.compile(r"<(?:br|/p|/div|/li)\b[^>]*>", re.IGNORECASE)
-_PLAIN = re.compile(r"[^<>&\x00-\x1f\x7f-\x9f]+")
 
 
 def format_value(field: ProfileField, value: ProfileValue | None, site: SiteConfig) -> str:
@@ -34,15 +33,6 @@ def format_value(field: ProfileField, value: ProfileValue | None, site: SiteConf
         if error.reason == "profile_format":
             raise Unrenderable("profile_format", field.shortname) from error
         raise
-
-
-def wraps_plainly(field: ProfileField, value: ProfileValue) -> bool:
-    """True where the value is a text without markup that is only wrapped in Moodle's `div`, filters aside."""
-    return (
-        field.datatype != "datetime"
-        and value.dataformat == FORMAT_MOODLE
-        and _PLAIN.fullmatch(value.data) is not None
-    )
 
 
 def plain_text(html: str) -> str:

@@ -7,6 +7,8 @@ from emailoffload.moodle.formatting.errors import Unrenderable
 from emailoffload.moodle.types import Course, Learner, ProfileField, SiteConfig
 from emailoffload.sources.reengagement import placeholders
 
+_OPENING, _CLOSING = '<div class="text_to_html">', "</div>"
+
 
 class Values(dict[str, str]):
     """Values by placeholder, as the plugin inserts them: columns raw, profile fields formatted (facts §4.3).
@@ -31,6 +33,14 @@ class Values(dict[str, str]):
         value = profile.format_value(field, self.learner.profile.get(field.id), self._site)
         self[name] = value
         return value
+
+    def inner_text(self, name: str) -> str | None:
+        """The stored text of a profile placeholder whose value is just that text in Moodle's `div`, else None."""
+        value = self[name]
+        if not (value.startswith(_OPENING) and value.endswith(_CLOSING)):
+            return None
+        stored = self.learner.profile[self.field(name).id].data
+        return stored if value == f"{_OPENING}{stored}{_CLOSING}" else None
 
     def field(self, name: str) -> ProfileField:
         """The profile field of a placeholder."""

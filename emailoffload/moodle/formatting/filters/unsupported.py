@@ -50,15 +50,6 @@ def could_touch(name: str, text: str, site: SiteConfig) -> bool:
     return any(delimiter in text for delimiter in literal_triggers(name, site))
 
 
-def triggers(name: str, site: SiteConfig) -> list[str]:
-    """Patterns (any case) for what in plain words, outside tags, could wake the filter; for `could_touch`'s
-    use on a few words instead of a whole text.
-    """
-    trigger = _TRIGGERS.get(name)
-    patterns = [trigger.pattern] if trigger else []
-    return patterns + [re.escape(delimiter) for delimiter in literal_triggers(name, site)]
-
-
 def literal_triggers(name: str, site: SiteConfig) -> list[str]:
     """Delimiters that the site's own configuration adds."""
     if name != "mathjaxloader":
