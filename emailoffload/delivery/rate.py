@@ -55,8 +55,8 @@ def grant(wanted: int, rate: float, spent_until: float, now: float) -> tuple[int
     """
     burst = max(1.0, rate * BURST_SECONDS)
     start = max(spent_until, now - burst / rate)
-    # The small addition forgives the rounding of binary fractions, not a mail.
-    available = max(0, math.floor((now - start) * rate + 1e-6))
+    # The small addition forgives the rounding of large times; it never becomes a mail.
+    available = max(0, math.floor((now - start) * rate + 1e-3))
     granted = min(wanted, available)
     start += granted / rate
     return granted, start, 0.0 if granted == wanted else max(0.001, start + 1 / rate - now)

@@ -219,10 +219,10 @@ class _Pass:
             return
         if len(self.ready) <= min(self.threads, self.batch // 2):
             self._refill()
-        window = 1 if self.probing else 2 * self.threads
+        window = 1 if self.probing else 3 * self.threads
         room = window - len(self.in_flight)
         # Small refills cost a transaction each: wait until a good part of the window is free.
-        if not self.ready or room <= 0 or room < min(window // 4, len(self.ready)):
+        if not self.ready or room <= 0 or room < min(window // 3, len(self.ready)):
             return
         granted, wait = rate.reserve(min(room, len(self.ready)), self.rate)
         if wait:
@@ -289,7 +289,7 @@ class _Pass:
                 stopping.wait(max(0.0, min(POLL, self.not_before - time.monotonic())))
             return
         waiting = len(self.in_flight) - len(self.ended)
-        self.ended += self.senders.results(min(waiting, max(1, self.threads // 2)), 0.1)
+        self.ended += self.senders.results(min(waiting, self.threads), 0.1)
         self._record()
 
     def _record(self) -> None:

@@ -19,6 +19,10 @@ from emailoffload.worker import recover as recovery
 MODULE = __name__
 
 
+def _enqueue(name: str) -> None:
+    async_task(f"{MODULE}.{name}")
+
+
 def intercept() -> dict[str, Any]:
     """One pass of the interceptor over every source; sending starts at once if something was claimed."""
     results = {}
@@ -36,7 +40,7 @@ def dispatch() -> dict[str, Any]:
     with stopping.in_worker():
         result = dispatcher.run()
         if result.more and not (result.busy or result.refused or stopping.requested()):
-            async_task(f"{MODULE}.dispatch")
+            _enqueue("dispatch")
     return result.as_dict()
 
 
@@ -51,12 +55,12 @@ def dispatch_soon() -> int:
     slots = lease.slot_names("dispatch", settings.DISPATCH_SLOTS)
     idle = len(slots) - len(lease.running(slots))
     for _ in range(idle):
-        async_task(f"{MODULE}.dispatch")
+        _enqueue("dispatch")
     return idle
 
 
 def start_up() -> None:
     """What a worker does first, without waiting for the schedules: settle what died, then work."""
-    async_task(f"{MODULE}.recover")
-    async_task(f"{MODULE}.intercept")
+    _enqueue("recover")
+    _enqueue("intercept")
     dispatch_soon()

@@ -18,7 +18,14 @@ class StoppingCluster(Cluster):
     def sig_handler(self, signum: int, frame: Any) -> None:
         """SIGTERM or SIGINT came."""
         stopping.announce()
-        super().sig_handler(signum, frame)
+        # Where a supervisor signals all processes at once, the sentinel is gone by now, and waking it would
+        # wait for ever.
+        sentinel: Any = self.sentinel
+        if sentinel is not None:
+            sentinel.join(0.3)
+            if not sentinel.is_alive():
+                return
+        super().sig_handler(signum, frame)  # type: ignore[no-untyped-call]  # django-q has no types
 
 
 class Command(qcluster.Command):
