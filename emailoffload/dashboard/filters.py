@@ -9,7 +9,7 @@ from typing import Any
 
 import django_filters as filters
 from django import forms
-from django.core.validators import MaxValueValidator, MinValueValidator, validate_slug
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -20,6 +20,7 @@ from emailoffload.dashboard.paging import MAX_ID
 from emailoffload.outbox.models import Email
 from emailoffload.outbox.states import EmailState
 
+REASON = RegexValidator(r"\A[A-Za-z0-9_.:-]+\Z", _("Enter a reason code, such as not_enrolled."))
 PRESETS = {
     "1h": timedelta(hours=1),
     "24h": timedelta(hours=24),
@@ -91,7 +92,7 @@ class EmailFilter(FilterSet):
     activity = IdFilter(label=_("Activity (id)"), field_name="activity_id")
     course = IdFilter(label=_("Course (id)"), field_name="course_id")
     company = IdFilter(label=_("Company (id)"), field_name="company_id")
-    reason = filters.CharFilter(label=_("Reason (code)"), max_length=60, validators=[validate_slug])
+    reason = filters.CharFilter(label=_("Reason (code)"), max_length=60, validators=[REASON])
 
     class Meta:
         model = Email

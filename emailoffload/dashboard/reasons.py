@@ -1,7 +1,7 @@
-"""Reason codes as sentences for people, and the cure where a person can do something.
+"""Reason codes as words for people, and the cure where a person can do something.
 
-Sources, gates and rendering name their own reasons (`sources.reasons.meaning`); delivery's are named here,
-where they are shown.
+A reason is a code of a source, of a gate or of rendering (`sources.reasons.meaning`), one of the worker's own, or
+what SES or its SDK answered (`delivery.errors`), with `account:` before it where it concerned the whole account.
 """
 
 from __future__ import annotations
@@ -13,37 +13,52 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from emailoffload.delivery import errors
 from emailoffload.sources.reasons import meaning as source_meaning
 
-DELIVERY: Final[Mapping[str, Promise]] = {
-    "not_transmitted": gettext_lazy("Amazon SES could not be reached"),
-    "throttled": gettext_lazy("Amazon SES asked to send more slowly"),
-    "permanent": gettext_lazy("Amazon SES refuses this mail for good"),
-    "account": gettext_lazy("Amazon SES refuses mail of the whole account for now"),
-    "unknown": gettext_lazy("Amazon SES did not answer"),
-    "unknown_answer": gettext_lazy("Amazon SES did not answer"),
+WORKER: Final[Mapping[str, Promise]] = {
     "deadline": gettext_lazy("it could not be sent before its deadline"),
-    "deadline_passed": gettext_lazy("it could not be sent before its deadline"),
-    "bad_address": gettext_lazy("the address cannot receive mail"),
-    "content": gettext_lazy("its content is no longer stored"),
+    "interrupted": gettext_lazy("the process that was sending it ended without a word"),
+    "stopped": gettext_lazy("the dispatcher was stopped before it sent this"),
+    "moodle_unreachable": gettext_lazy("Moodle could not be asked whether it is still owed"),
+    "recheck_failed": gettext_lazy("the check whether it is still owed failed"),
+    "content_missing": gettext_lazy("its content is no longer stored"),
     "content_key": gettext_lazy("its content was encrypted with a key that is not among CONTENT_KEYS"),
     "content_damaged": gettext_lazy("its stored content is damaged"),
+    "MessageRejected": gettext_lazy("Amazon SES refused the mail"),
+    "BadRequestException": gettext_lazy("Amazon SES refused the form of the mail"),
 }
 CURES: Final[Mapping[str, Promise]] = {
-    "permanent": gettext_lazy("Its last attempt names what SES refuses: correct that first."),
-    "account": gettext_lazy(
-        "Look at the account's state in the AWS console: sending paused, identity, quota."
-    ),
     "deadline": gettext_lazy("Its attempts say what stood in the way."),
-    "deadline_passed": gettext_lazy("Its attempts say what stood in the way."),
-    "bad_address": gettext_lazy("Correct the address in the user's Moodle profile."),
     "content_key": gettext_lazy("Add the former key to the setting CONTENT_KEYS, after the present one."),
+    "MessageRejected": gettext_lazy("Its last attempt names what SES refuses: correct that first."),
+    "BadRequestException": gettext_lazy("Its last attempt names what SES refuses: correct that first."),
 }
+ANSWERS: Final[Mapping[str, str]] = {
+    **errors.UNKNOWN,
+    **errors.NOT_TRANSMITTED,
+    **errors.LOCAL,
+    **errors.ACCOUNT,
+}
+"""Codes of SES and its SDK: what happened, then how to cure it."""
+
+
+def _bare(code: str) -> str:
+    return code.removeprefix("account:")
 
 
 def meaning(code: str) -> str:
-    """The reason in words, without capital and full stop; a code that nobody names as its own words."""
-    return str(DELIVERY[code]) if code in DELIVERY else source_meaning(code)
+    """The reason in words, without a full stop; a code that nobody names as its own words."""
+    code = _bare(code)
+    if code in WORKER:
+        return str(WORKER[code])
+    if code in ANSWERS:
+        return ANSWERS[code].partition(". ")[0].rstrip(".")
+    if code in errors.THROTTLED:
+        return _("Amazon SES asked to send more slowly")
+    if code != code.lower():
+        return _("the answer was %(code)s") % {"code": code}
+    return source_meaning(code)
 
 
 def text(code: str) -> str:
@@ -53,4 +68,7 @@ def text(code: str) -> str:
 
 def cure(code: str) -> str:
     """What a person can do about it; empty where nothing is known."""
-    return str(CURES[code]) if code in CURES else ""
+    code = _bare(code)
+    if code in CURES:
+        return str(CURES[code])
+    return ANSWERS.get(code, "").partition(". ")[2]

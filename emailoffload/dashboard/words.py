@@ -75,7 +75,14 @@ COUNTS: Final[Mapping[str, Text]] = {
     "retried": gettext_lazy("tried again"),
     "uncertain": gettext_lazy("uncertain"),
     "failed": gettext_lazy("failed"),
-    "seconds": gettext_lazy("seconds"),
+    "mails": gettext_lazy("mails rendered"),
+    "dropped": gettext_lazy("intents dropped"),
+    "woken": gettext_lazy("late claims found"),
+    "released": gettext_lazy("handed back"),
+    "unreleased": gettext_lazy("could not be handed back"),
+    "leases_freed": gettext_lazy("mails freed"),
+    "sends_uncertain": gettext_lazy("sends became uncertain"),
+    "passes_interrupted": gettext_lazy("passes were interrupted"),
 }
 TONES: Final[Mapping[str, str]] = {
     EmailState.PREPARED: "wait",

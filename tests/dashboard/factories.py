@@ -16,9 +16,9 @@ from emailoffload.sources.protocol import RenderedMail
 _numbers = itertools.count(1)
 REASONS = {
     EmailState.QUEUED: "",
-    EmailState.UNCERTAIN: "unknown",
+    EmailState.UNCERTAIN: "ReadTimeoutError",
     EmailState.SUPPRESSED: "not_enrolled",
-    EmailState.FAILED: "permanent",
+    EmailState.FAILED: "MessageRejected",
     EmailState.BOUNCED: "",
     EmailState.RELEASED: "deadline",
 }

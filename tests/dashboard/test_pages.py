@@ -45,8 +45,8 @@ def test_overview_links_each_count_to_those_very_emails(support: Client) -> None
     make_email(EmailState.DELIVERED)
     page = text(support, "/")
     assert '?state=failed&amp;when=24h">3<' in page
-    assert "?state=failed&amp;reason=permanent&amp;when=24h" in page
-    assert "3 emails found" in text(support, "/emails/?state=failed&reason=permanent&when=24h")
+    assert "?state=failed&amp;reason=MessageRejected&amp;when=24h" in page
+    assert "3 emails found" in text(support, "/emails/?state=failed&reason=MessageRejected&when=24h")
 
 
 def test_overview_counts_one_day_only(support: Client) -> None:
@@ -193,7 +193,7 @@ def test_emails_says_what_to_do_when_nothing_fits(support: Client) -> None:
         ({"course": "98"}, {"course"}),
         ({"company": "97"}, {"company"}),
         ({"user": "96"}, {"user"}),
-        ({"reason": "permanent"}, {"failed"}),
+        ({"reason": "MessageRejected"}, {"failed"}),
         ({"q": "96"}, {"user"}),
         ({"q": "hr@example.org"}, {"third"}),
         ({"when": "30d", "state": "delivered"}, {"new"}),

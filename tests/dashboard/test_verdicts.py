@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from emailoffload.dashboard import reasons
 from emailoffload.dashboard.verdicts import BY_STATE, user_verdict, verdict
 from emailoffload.outbox.models import Email
 from emailoffload.outbox.states import EmailState as S
@@ -27,7 +28,7 @@ TABLE = {
     S.SUPPRESSED: ("No", "quiet", "the user is no longer an active learner of the course"),
     S.SENT_SMTP: ("Sent", "good", "SMTP server accepted"),
     S.RELEASED: ("Unknown", "quiet", "handed back to Moodle"),
-    S.FAILED: ("No", "bad", "Amazon SES refuses this mail for good"),
+    S.FAILED: ("No", "bad", "Amazon SES refused the mail"),
     S.CANCELLED: ("No", "quiet", "a person stopped the mail"),
 }
 
@@ -58,13 +59,31 @@ def test_accepted_names_the_message_id_as_its_evidence() -> None:
 
 
 def test_a_queued_mail_that_was_tried_says_that_the_try_failed() -> None:
-    email = make_email(S.QUEUED, reason="throttled", detail="Maximum sending rate exceeded.")
+    email = make_email(S.QUEUED, reason="TooManyRequestsException", detail="Maximum sending rate exceeded.")
     Email.objects.filter(pk=email.pk).update(attempts=2)
     email.refresh_from_db()
     found = verdict(email)
     assert "last try did not get through" in found.sentence
     assert "asked to send more slowly" in found.sentence
     assert found.tone == "warn"
+
+
+@pytest.mark.parametrize(
+    ("code", "meaning", "cure"),
+    [
+        ("deadline", "before its deadline", "attempts"),
+        ("ReadTimeoutError", "SES did not answer in time", ""),
+        ("account:SendingPausedException", "Sending is paused", "Resume it in SES."),
+        ("NoCredentialsError", "no AWS credentials", "AWS_ACCESS_KEY_ID"),
+        ("TooManyRequestsException", "send more slowly", ""),
+        ("content_key", "not among CONTENT_KEYS", "Add the former key"),
+        ("SomethingNewException", "the answer was SomethingNewException", ""),
+        ("not_enrolled", "no longer an active learner", ""),
+    ],
+)
+def test_a_reason_is_told_in_words_with_its_cure(code: str, meaning: str, cure: str) -> None:
+    assert meaning in reasons.text(code)
+    assert cure in reasons.cure(code) if cure else not reasons.cure(code)
 
 
 def test_an_unknown_reason_is_shown_in_its_own_words() -> None:
