@@ -24,7 +24,7 @@ from emailoffload.sandbox.supervisor import Child, Supervisor, manage, port_is_f
 CLAIM_MARGIN = "5"
 """The simulated Moodle shares our clock, so reminders may be claimed until shortly before they are due."""
 START_SECONDS = 60
-LOOK_SECONDS = 15
+LOOK_SECONDS = 30
 
 
 class Command(BaseCommand):
