@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -38,6 +39,13 @@ def states() -> dict[str, int]:
     for state in Email.objects.values_list("state", flat=True):
         counts[state] = counts.get(state, 0) + 1
     return counts
+
+
+@pytest.fixture
+def stop() -> Iterator[Callable[[], None]]:
+    """Asks the pass to end: what is in flight is still recorded."""
+    yield stopping._here.set
+    stopping._here.clear()
 
 
 def run(**options: Any) -> dispatch.DispatchResult:
@@ -113,11 +121,16 @@ def test_a_pass_ends_with_its_budget_and_says_that_more_falls_due(ses: FakeSes) 
     ],
 )
 def test_each_outcome_leads_to_its_state(
-    ses: FakeSes, reply: Reply, outcome: str, state: str, reason: str
+    ses: FakeSes, stop: Callable[[], None], reply: Reply, outcome: str, state: str, reason: str
 ) -> None:
     email = queue_email()
-    ses.behave = lambda request: reply
-    run(budget=0.4)
+
+    def answer(request: Any) -> Reply:
+        stop()
+        return reply
+
+    ses.behave = answer
+    run()
     email.refresh_from_db()
     assert (email.state, email.reason) == (state, reason)
     assert len(ses.sent) == 1
@@ -141,18 +154,17 @@ def test_a_refused_connection_is_tried_again_and_then_succeeds(ses: FakeSes, mon
     rate.known()  # read while SES could be reached
     monkeypatch.setenv("AWS_ENDPOINT_URL_SESV2", "http://127.0.0.1:9")
     dispatch.ses.forget_client()
-    assert run(budget=0.5).retried == 1
+    assert run(budget=2.0).retried >= 1
     email.refresh_from_db()
-    assert (email.state, email.reason, email.attempts) == ("queued", "EndpointConnectionError", 1)
-    assert email.next_try_at > timezone.now() and email.next_try_at <= email.deadline_at
+    assert (email.state, email.reason) == ("queued", "EndpointConnectionError")
+    assert email.state_at < email.next_try_at <= email.deadline_at
     monkeypatch.setenv("AWS_ENDPOINT_URL_SESV2", ses.url)
     dispatch.ses.forget_client()
     Email.objects.update(next_try_at=timezone.now())
     assert run().sent == 1
-    assert list(Attempt.objects.order_by("number").values_list("number", "outcome")) == [
-        (1, "not_transmitted"),
-        (2, "accepted"),
-    ]
+    outcomes_in_order = list(Attempt.objects.order_by("number").values_list("number", "outcome"))
+    assert outcomes_in_order[0] == (1, "not_transmitted")
+    assert outcomes_in_order[-1] == (email.attempts + 1, "accepted")
 
 
 def test_after_the_deadline_a_mail_that_cannot_be_transmitted_fails_visibly(ses: FakeSes) -> None:
@@ -250,17 +262,19 @@ def test_who_is_no_longer_eligible_gets_nothing_and_the_reason_is_kept(ses: Fake
     ],
 )
 def test_while_moodle_cannot_be_asked_mails_wait_and_after_their_deadline_they_are_sent(
-    ses: FakeSes, source: Source, error: Exception, reason: str
+    ses: FakeSes, source: Source, stop: Callable[[], None], error: Exception, reason: str
 ) -> None:
     def fail(views: Any) -> Any:
+        stop()
         raise error
 
     source.bar = fail
     email = queue_email()
-    assert run(budget=0.3).retried == 1
+    assert run().retried == 1
     email.refresh_from_db()
     assert (email.state, email.reason, email.attempts, ses.sent) == ("queued", reason, 0, [])
-    assert email.next_try_at > timezone.now()
+    assert email.next_try_at >= email.due_at + timedelta(seconds=5)
+    stopping._here.clear()
     Email.objects.update(next_try_at=timezone.now(), deadline_at=timezone.now() - timedelta(seconds=1))
     assert run().sent == 1
 
@@ -283,8 +297,8 @@ def test_a_mail_whose_content_was_erased_fails_with_that_reason(ses: FakeSes) ->
 def test_a_mail_whose_key_is_missing_waits_and_the_others_leave(ses: FakeSes) -> None:
     first, _ = queue_emails(2)
     Content.objects.filter(email=first).update(key_id="0123456789ab")
-    result = run(budget=0.5)
-    assert (result.sent, result.retried) == (1, 1)
+    result = run(budget=2.0)
+    assert result.sent == 1 and result.retried >= 1
     first.refresh_from_db()
     assert (first.state, first.reason) == ("queued", "content_key") and "0123456789ab" in first.detail
 
@@ -343,20 +357,20 @@ def test_a_pass_that_finds_no_free_slot_does_nothing(ses: FakeSes, settings: Any
     assert states() == {"queued": 1}
 
 
-def test_a_stop_ends_the_pass_with_nothing_half_done(ses: FakeSes, settings: Any) -> None:
+def test_a_stop_ends_the_pass_with_nothing_half_done(
+    ses: FakeSes, settings: Any, stop: Callable[[], None]
+) -> None:
     settings.DISPATCH_THREADS = 4
     emails = queue_emails(300)
     ses.delay = 0.02
 
     def stop_after_forty(request: Any) -> None:
         if len(ses.sent) == 40:
-            stopping._here.set()
+            stop()
 
     ses.behave = stop_after_forty
-    try:
-        result = run()
-    finally:
-        stopping._here.clear()
+    result = run()
+    stopping._here.clear()
     assert 40 <= result.sent < 60 and states() == {"accepted": result.sent, "queued": 300 - result.sent}
     assert not Email.objects.exclude(lease="").exists()
     assert lease.running(["dispatch-1"]) == set()
@@ -382,7 +396,7 @@ def test_a_pass_over_any_number_of_mails_costs_a_bounded_number_of_queries(
     ses: FakeSes, django_assert_max_num_queries: Any
 ) -> None:
     queue_emails(1000)
-    with django_assert_max_num_queries(1000):
+    with django_assert_max_num_queries(600):
         assert run().sent == 1000
 
 
