@@ -21,12 +21,13 @@ def fullname(user: User, site: SiteConfig, *, override: bool = False) -> str:
     name the result ends in a space.
     """
     names = {name: getattr(user, name) or "" for name in _FIELDS}
-    for name in ("firstname", "lastname"):
-        names[name] = site.get(f"force{name}") or names[name]
+    if not override:
+        for name in ("firstname", "lastname"):
+            names[name] = site.get(f"force{name}") or names[name]
     template = site.get("alternativefullnameformat" if override else "fullnamedisplay")
     if template in ("", "0", "language"):
         return f"{names['firstname']} {names['lastname']}"
-    for name in _FIELDS:
+    for name in [name for name in _FIELDS if name in template]:
         template = template.replace(name, names[name] or _ABSENT)
     display = trim(_SPACES.sub(" ", _without_absent(template)))
     return names["firstname"] if display in ("", "0") else display

@@ -56,7 +56,6 @@ def _needs_purifying(text: str) -> bool:
 
 def purify(text: str) -> str | None:
     """`text` after HTML Purifier, or None where that is not certain."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
     if _CONTROL.search(text):
         return None
     output: list[str] = []
@@ -71,7 +70,7 @@ def purify(text: str) -> str | None:
         if name is None:
             piece = _clean_characters(match[0], _block(stack))
         elif closing:
-            piece = _close(name, attributes, stack)
+            piece = _close(name, attributes, stack, output)
         else:
             piece = _open(name, attributes, stack)
         if piece is None:
@@ -111,9 +110,11 @@ def _clean_attributes(name: str, attributes: str) -> str | None:
     return None if attributes else f"<{name}>"
 
 
-def _close(name: str, attributes: str, stack: list[tuple[str, str]]) -> str | None:
-    """Elements that hold nothing are left to Moodle: which of them stay depends on the element."""
+def _close(name: str, attributes: str, stack: list[tuple[str, str]], output: list[str]) -> str | None:
+    """A list without items vanishes in Moodle; such markup is left to it."""
     if attributes or not stack or stack[-1][0] != name:
+        return None
+    if name in ("ul", "ol") and "</li>" not in (output[-1], *output[-2:-1]):
         return None
     stack.pop()
     return f"</{name}>"

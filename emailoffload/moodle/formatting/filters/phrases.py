@@ -31,6 +31,7 @@ _IGNORED = tuple(
 _TAG = re.compile(r"<[^#%*].*?>", re.DOTALL)
 _MARKS = re.compile(r"([#*%])")
 _DOUBLED_MARKS = re.compile(r"([#*%])\1")
+_SEPARATOR = "\x1f%\x1f"
 _SMALL_NUMBER = re.compile(r"-?[1-9][0-9]*")
 
 
@@ -82,7 +83,7 @@ def _anchor(opening: str, match: re.Match[str]) -> str:
 def _set_aside(text: str, ignored: dict[str, str], tags: dict[str, str]) -> str:
     text = save_ignored(text, _IGNORED, ignored)
     for number, tag in enumerate(dict.fromkeys(_TAG.findall(text))):
-        tags[f"<%{len(tags) + 1}-%-{number}%>"] = tag
+        tags[f"<%{len(tags) + 1}{_SEPARATOR}{number}%>"] = tag
     return php.str_replace(text, ((tag, mark) for mark, tag in tags.items()))
 
 
@@ -90,6 +91,6 @@ def save_ignored(text: str, patterns: Iterable[re.Pattern[str]], saved: dict[str
     """`text` with the regions that match replaced by marks; `saved` gets the regions by mark."""
     for pattern in patterns:
         for number, region in enumerate(dict.fromkeys(pattern.findall(text))):
-            saved[f"<#{len(saved) + 1}-%-{number}#>"] = region
+            saved[f"<#{len(saved) + 1}{_SEPARATOR}{number}#>"] = region
         text = php.str_replace(text, ((region, mark) for mark, region in saved.items()))
     return text
