@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,24 @@ def spawn(what: str, *args: object, env: dict[str, str] | None = None, **overrid
             "OFFLOAD_TEST_OVERRIDES": json.dumps(overrides),
             **(env or {}),
         },
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def start(processes: Sequence[subprocess.Popen[str]], prepare: Callable[[], object] = lambda: None) -> None:
+    """Wait until all processes are ready, prepare, then let them all go at once."""
+    for process in processes:
+        assert process.stdout is not None
+        line = process.stdout.readline().strip()
+        assert line == "ready", process.communicate()
+    prepare()
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
 
 
 def result(process: subprocess.Popen[str], timeout: float = 120) -> Any:
@@ -108,7 +123,7 @@ def _moodle(seconds: str, mail_seconds: str, lock: str, variant: str) -> dict[st
     while time.monotonic() < until:
         cron.run_reengagement()
         runs += 1
-        time.sleep(0.2)  # the cron's own pause between runs
+        time.sleep(0.4)  # the cron's own pause between runs
     return {"mailed": mailed, "runs": runs}
 
 
@@ -116,6 +131,9 @@ def main() -> None:
     """Do what the first argument says and print the result as JSON."""
     _set_up()
     what, *args = sys.argv[1:]
+    connections["default"].ensure_connection()
+    print("ready", flush=True)
+    sys.stdin.readline()
     if what == "intercept":
         done = _intercept(*args)
     elif what == "moodle":

@@ -9,8 +9,9 @@ a claim was ours, even after a crash:
 
 * A reminder with more to come gets `emailtime = max(E, now - 1) + emaildelay`. Moodle writes
   `timenow + emaildelay`, where timenow is the start of a run that found the row due: timenow > E (facts §2.6
-  compares strictly), and for a row that was due when it was claimed under the cron lock timenow >= now, since
-  no run was in progress. Both are later than what we write.
+  compares strictly). A row claimed when due was seen with its old values while the cron lock was ours, and
+  `now` was read after that: no run had handled it, and every later run has timenow >= now. Both are later
+  than what we write.
 * The last mail owed gets `emailsent = remindercount, emailtime = E`. Moodle, for such a row, deletes it, or
   writes an emailtime other than E.
 

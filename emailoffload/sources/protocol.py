@@ -65,6 +65,8 @@ class Candidate:
     company_id: int | None = None
     company_name: str = ""
     mails: tuple[RenderedMail, ...] = ()
+    rearm: int = 0
+    """Seconds until the next mail, where the value to write depends on the moment of the claim; else 0."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,11 +82,11 @@ MEANINGS: dict[str, Promise] = {
 
 
 def meaning(code: str) -> str:
-    """The sentence for a reason code, of this module, of the message gates or of rendering; else the code."""
+    """The reason in words, without a full stop: of this module, of the message gates or of rendering; else the code."""
     from emailoffload.moodle import messaging
     from emailoffload.moodle.formatting import errors
 
     for table in (MEANINGS, messaging.MEANINGS, getattr(errors, "MEANINGS", {})):
         if code in table:
-            return str(table[code])
+            return str(table[code]).rstrip(".")
     return code.replace("_", " ")

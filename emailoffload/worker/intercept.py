@@ -13,7 +13,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.conf import settings
@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from emailoffload.delivery import health
 from emailoffload.moodle import claims, cronlock, variants
-from emailoffload.moodle.errors import MoodleProblem, require_ready
+from emailoffload.moodle.errors import MoodleProblem, TaskMissing, require_ready
 from emailoffload.moodle.types import InProgress
 from emailoffload.outbox import intents, switches
 from emailoffload.outbox.models import Claim, RowError
@@ -113,6 +113,8 @@ class _Pass:
         self.variant = require_ready()
         self.source: ReengagementSource = registry.get(source)
         self.capacity = 0
+        self.lock_target = ""
+        """The task whose lock guards due rows, as Moodle stores its name."""
         self.lock_refusal = ""
         """Why due rows stay with Moodle for the rest of this pass."""
 
@@ -123,6 +125,8 @@ class _Pass:
         now = int(time.time())
         if cronlock.lock_availability().kind is None:
             self.lock_refusal = reasons.LOCK_UNAVAILABLE
+        else:
+            self.lock_target = self._target()
         soon: list[InProgress] = []
         due: list[InProgress] = []
         for row in self.source.find(now + settings.CLAIM_LEAD_SECONDS):
@@ -137,6 +141,15 @@ class _Pass:
                 pile.clear()
         for pile in (due, soon):
             self._batch(pile)
+
+    def _target(self) -> str:
+        try:
+            return cronlock.reengagement_lock_target()
+        except TaskMissing as problem:
+            # Rows of the future are claimed all the same; the doctor reports the missing task.
+            self.recording.message = str(problem)
+            self.lock_refusal = reasons.LOCK_UNAVAILABLE
+            return ""
 
     def _why_not(self) -> str:
         """A reason for which nothing at all is claimed in this pass, or ''."""
@@ -198,7 +211,7 @@ class _Pass:
 
     def _lock_state(self) -> str:
         """'' if the cron lock is free now and no ad hoc task of the plugin's stands in the way; else the reason."""
-        if not cronlock.is_free(cronlock.reengagement_lock_target()):
+        if not cronlock.is_free(self.lock_target):
             return reasons.CRON_RUNNING
         return self._adhoc_task()
 
@@ -215,14 +228,44 @@ class _Pass:
                 self.result.reasons[decision.reason] += 1
 
     def _claim(self, candidates: Sequence[Candidate], *, under_lock: bool) -> set[int]:
-        """Intend, claim and settle; returns Moodle's ids of the rows won."""
+        """Intend, claim and settle a batch; returns Moodle's ids of the rows won."""
+        if not candidates:
+            return set()
+        if not under_lock:
+            return self._make(candidates, None)
+        with cronlock.CronLock(self.lock_target) as lock:
+            refusal = self._adhoc_task() if lock.acquired else reasons.CRON_RUNNING
+            if refusal:
+                self.lock_refusal = refusal
+                self.result.left[refusal] += len(candidates)
+                return set()
+            return self._make(self._as_of_now(candidates), lock)
+
+    def _as_of_now(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Due candidates that still hold what was read, with the values to write as of this moment.
+
+        Only now that the lock is ours no run can be in progress: a row that holds its old values here was
+        handled by none, and a later run writes later times than ours (`claims`, facts §3.2).
+        """
+        now = int(time.time())
+        held = claims.values([candidate.row_id for candidate in candidates])
+        fresh = [c for c in candidates if held.get(c.row_id) == tuple(c.before[name] for name in claims.COMPARED)]
+        self.result.lost += len(candidates) - len(fresh)
+        return [
+            replace(c, after={**c.after, "emailtime": max(c.due, now - 1) + c.rearm}) if c.rearm else c for c in fresh
+        ]
+
+    def _make(self, candidates: Sequence[Candidate], lock: cronlock.CronLock | None) -> set[int]:
+        """Steps 1 to 3 for one batch; `lock` is Moodle's cron lock where the rows are already due."""
         intended = intents.intend(candidates, self.recording.row)
         self.result.left.update(intended.left.values())
         if not intended.claims:
             return set()
         killpoints.reached("after_intent")
         try:
-            won = self._claim_under_lock(intended) if under_lock else self._claim_ahead(intended)
+            won = claims.apply(_swaps(intended.claims.values()))
+            self.result.lost += len(intended.claims) - len(won)
+            won -= self._undo(intended, self._too_late(intended, won, lock))
         except claims.ClaimUnknown as error:
             # The rows will tell: recovery settles these intents when Moodle's database is back.
             self.result.errors += 1
@@ -231,40 +274,25 @@ class _Pass:
             ) from error
         killpoints.reached("after_claim")
         ours = {claim.row_id: claim.pk for claim in intended.claims.values()}
-        lost = set(ours) - won
-        intents.settle([ours[row] for row in won], [ours[row] for row in lost])
+        intents.settle([ours[row] for row in won], [ours[row] for row in ours.keys() - won])
         killpoints.reached("after_marking")
         return won
 
-    def _claim_under_lock(self, intended: intents.Intended) -> set[int]:
-        """Claim due rows while Moodle's cron lock is ours; nothing where it is not to be had."""
-        with cronlock.CronLock(cronlock.reengagement_lock_target()) as lock:
-            refusal = self._adhoc_task() if lock.acquired else reasons.CRON_RUNNING
-            if refusal:
-                self.lock_refusal = refusal
-                self.result.left[refusal] += len(intended.claims)
-                return set()
-            won = claims.apply(_swaps(intended.claims.values()))
-            self.result.lost += len(intended.claims) - len(won)
-            if not lock.still_held():
-                # The server ended the lock's connection: a run of Moodle's may have begun before the claim.
-                log.warning("the cron lock was lost during a claim of %s rows; they are handed back", len(won))
-                won = won - self._undo(intended, won)
-        return won
-
-    def _claim_ahead(self, intended: intents.Intended) -> set[int]:
-        """Claim rows before they are due; a claim that is not committed well before that is undone."""
-        won = claims.apply(_swaps(intended.claims.values()))
-        now = time.time()
-        late = {row for row in won if intended.claims[row].before["emailtime"] <= now}
-        self.result.lost += len(intended.claims) - len(won)
-        return won - self._undo(intended, late)
+    def _too_late(self, intended: intents.Intended, won: set[int], lock: cronlock.CronLock | None) -> set[int]:
+        """Rows whose claim may not have been committed before a run of Moodle's could read them as due."""
+        if lock is None:
+            now = time.time()
+            return {row for row in won if intended.claims[row].before["emailtime"] <= now}
+        if lock.still_held():
+            return set()
+        log.warning("the cron lock was lost during a claim of %s rows; they are handed back", len(won))
+        return set(won)
 
     def _undo(self, intended: intents.Intended, rows: set[int]) -> set[int]:
         """Reverse claims that may have come too late: whatever Moodle's run does then, it does alone."""
         if rows:
             claims.apply([swap.reversed() for swap in _swaps(intended.claims[row] for row in rows)])
-        self.result.left[reasons.COMMITTED_LATE] += len(rows)
+            self.result.left[reasons.COMMITTED_LATE] += len(rows)
         return rows
 
     def _record_errors(self, decisions: Sequence[Decision], rows: Sequence[InProgress]) -> None:

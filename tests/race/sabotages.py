@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -32,11 +33,11 @@ class NoLock(AbstractContextManager["NoLock"]):
 def no_lead() -> None:
     """Due rows are claimed like rows of the future, though nobody can hold the cron's lock."""
 
-    def hasty(self: Any, intended: Any) -> set[int]:
-        return claims.apply(intercept._swaps(intended.claims.values()))
+    def hasty(self: Any, candidates: Any, *, under_lock: bool) -> set[int]:
+        return self._make(candidates, None) if candidates else set()  # type: ignore[no-any-return]
 
-    intercept._Pass._claim_ahead = hasty  # type: ignore[method-assign]
-    intercept._Pass._claim_under_lock = hasty  # type: ignore[method-assign]
+    intercept._Pass._claim = hasty  # type: ignore[method-assign]
+    intercept._Pass._too_late = lambda self, intended, won, lock: set()  # type: ignore[method-assign]
     intercept._Pass._without_lock = lambda self, rows: iter(rows)  # type: ignore[method-assign]
 
 
@@ -46,8 +47,20 @@ def no_lock() -> None:
     cronlock.is_free = lambda classname: True
 
 
+def slow() -> None:
+    """No protection is taken out, but much time passes between reading a row and claiming it."""
+    whole = intercept._Pass._claim
+
+    def dawdling(self: Any, candidates: Any, *, under_lock: bool) -> set[int]:
+        time.sleep(1.5)
+        return whole(self, candidates, under_lock=under_lock)
+
+    intercept._Pass._claim = dawdling  # type: ignore[method-assign]
+
+
 def no_compare() -> None:
-    """The claim writes whatever the row holds now."""
+    """The claim writes whatever the row holds now, some time after it was read."""
+    slow()
 
     def overwrite(swaps: Sequence[Swap]) -> set[int]:
         with guard.writing(), connections["moodle"].cursor() as cursor:
@@ -63,4 +76,4 @@ def no_compare() -> None:
 
 def apply(name: str) -> None:
     """Take one protection out of this process."""
-    {"no_lead": no_lead, "no_lock": no_lock, "no_compare": no_compare}[name]()
+    {"no_lead": no_lead, "no_lock": no_lock, "no_compare": no_compare, "slow": slow}[name]()

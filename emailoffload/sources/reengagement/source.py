@@ -234,6 +234,7 @@ class ReengagementSource:
             company_id=company[0] if company else None,
             company_name=company[1] if company else "",
             mails=mails,
+            rearm=activity.emaildelay if plan.under_lock and not plan.is_last else 0,
         )
         if plan.is_last:
             reason = reasons.LAST_MAIL_OWED
