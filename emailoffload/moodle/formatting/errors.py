@@ -6,9 +6,9 @@ from __future__ import annotations
 class Unrenderable(Exception):
     """A text depends on something of Moodle that we do not reproduce; its row stays with Moodle.
 
-    `reason` is a stable code (`filter_unsupported`, `language_pack_unknown`, `profile_markup`,
-    `profile_format`, `profile_shortname`, `forceclean`, `timezone_unknown`, `date_unknown`); `detail` names
-    the culprit: the filter, the profile field's shortname, the language.
+    `reason` is a stable code: `filter_unsupported`, `language_pack_unknown`, `profile_markup`, `profile_format`,
+    `profile_shortname`, `placeholder_in_value`, `forceclean`, `timezone_unknown`, `date_unknown`, `no_course`.
+    `detail` names the culprit: the filter, the profile field's shortname, the language.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
