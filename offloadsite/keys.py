@@ -31,7 +31,9 @@ def _stored(path: Path, fresh: str) -> str:
 def secret_key(given: str, data_dir: Path) -> tuple[str, str | None]:
     """Django's SECRET_KEY, and what is wrong with it if it cannot be used."""
     if given:
-        return given, None if len(given) >= 32 else env.problem("SECRET_KEY", "too short: use 32 characters or more")
+        return given, None if len(given) >= 32 else env.problem(
+            "SECRET_KEY", "too short: use 32 characters or more"
+        )
     try:
         return _stored(data_dir / "secret.key", get_random_secret_key()), None
     except OSError as error:

@@ -87,7 +87,11 @@ class Moodle:
 
     def execute(self, sql: str, args: Any = None) -> int:
         """Run one statement and return the number of rows it affected."""
-        found = re.match(r"\s*(?:UPDATE|INSERT\s+INTO|REPLACE\s+INTO|DELETE\s+FROM|TRUNCATE(?:\s+TABLE)?)\s+`?(\w+)", sql, re.I)
+        found = re.match(
+            r"\s*(?:UPDATE|INSERT\s+INTO|REPLACE\s+INTO|DELETE\s+FROM|TRUNCATE(?:\s+TABLE)?)\s+`?(\w+)",
+            sql,
+            re.I,
+        )
         if found:
             self.touched.add(found[1])
         with self.connection.cursor() as cursor:
@@ -118,7 +122,8 @@ class Moodle:
             self.execute("REPLACE INTO mdl_config (name, value) VALUES (%s, %s)", (name, value))
         else:
             self.execute(
-                "REPLACE INTO mdl_config_plugins (plugin, name, value) VALUES (%s, %s, %s)", (plugin, name, value)
+                "REPLACE INTO mdl_config_plugins (plugin, name, value) VALUES (%s, %s, %s)",
+                (plugin, name, value),
             )
 
     def restore(self) -> None:

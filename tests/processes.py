@@ -20,7 +20,9 @@ from django.db import connections
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def spawn(what: str, *args: object, env: dict[str, str] | None = None, **overrides: object) -> subprocess.Popen[str]:
+def spawn(
+    what: str, *args: object, env: dict[str, str] | None = None, **overrides: object
+) -> subprocess.Popen[str]:
     """Start a process that does `what` (see `main`) against this test's databases.
 
     `overrides` are settings; `env` are further environment variables.

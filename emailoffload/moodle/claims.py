@@ -158,7 +158,9 @@ def _table(vendor: str) -> str:
     return f"{quote}{settings.MOODLE_DB_PREFIX}reengagement_inprogress{quote}"
 
 
-def _read(cursor: object, vendor: str, row_ids: Iterable[int], *, lock: bool) -> dict[int, tuple[int, int, int]]:
+def _read(
+    cursor: object, vendor: str, row_ids: Iterable[int], *, lock: bool
+) -> dict[int, tuple[int, int, int]]:
     ids = ",".join(str(int(row_id)) for row_id in row_ids)
     # SQLite (the sample Moodle) has no row locks: the transaction itself excludes other writers.
     suffix = " FOR UPDATE" if lock and vendor != "sqlite" else ""
@@ -188,7 +190,9 @@ def _statements(vendor: str, swaps: Sequence[Swap]) -> Iterable[str]:
     in_values = "" if vendor == "mysql" else "VALUES "
     for (counted, expression), members in groups.items():
         ids = ",".join(str(int(swap.row_id)) for swap in members)
-        old = ",".join(f"({int(s.row_id)},{int(s.before[0])},{int(s.before[1])},{int(s.before[2])})" for s in members)
+        old = ",".join(
+            f"({int(s.row_id)},{int(s.before[0])},{int(s.before[1])},{int(s.before[2])})" for s in members
+        )
         # The primary key stands in the condition by itself, so that no other row is locked.
         yield (
             f"UPDATE {_table(vendor)} SET emailsent = emailsent + ({int(counted)}), emailtime = {expression}"  # noqa: S608

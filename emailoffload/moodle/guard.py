@@ -15,7 +15,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from emailoffload.moodle.router import MoodleIsReadOnly
 
-_READING = frozenset({"SELECT", "SHOW", "SET", "PRAGMA", "EXPLAIN", "SAVEPOINT", "RELEASE", "ROLLBACK", "BEGIN", "COMMIT"})
+_READING = frozenset(
+    {"SELECT", "SHOW", "SET", "PRAGMA", "EXPLAIN", "SAVEPOINT", "RELEASE", "ROLLBACK", "BEGIN", "COMMIT"}
+)
 _writing: ContextVar[bool] = ContextVar("moodle_writing", default=False)
 
 

@@ -102,9 +102,9 @@ def _store(candidates: Sequence[Candidate], run: Run | None) -> dict[int, Claim]
 
 def _with_ids(model: type[Claim] | type[Email], rows: Sequence[Claim] | Sequence[Email]) -> None:
     """Fill in primary keys where the server does not return them from an INSERT of several rows (MySQL)."""
-    if not rows or rows[0].pk is not None:
+    if all(row.pk for row in rows):
         return
-    ids = dict(model.objects.filter(ref__in=[row.ref for row in rows]).values_list("ref", "pk"))  # type: ignore[attr-defined]
+    ids = dict(model.objects.filter(ref__in=[row.ref for row in rows]).values_list("ref", "pk"))
     for row in rows:
         row.pk = ids[row.ref]
 
@@ -175,7 +175,9 @@ def settle(won: Collection[int], lost: Collection[int]) -> int:
             if claimed < len(won):
                 claimed += sum(
                     _wake(claim, now)
-                    for claim in Claim.objects.select_for_update().filter(pk__in=won, state=ClaimState.DROPPED)
+                    for claim in Claim.objects.select_for_update().filter(
+                        pk__in=won, state=ClaimState.DROPPED
+                    )
                 )
             promised = Email.objects.filter(claim__in=won, state=EmailState.PREPARED)
             if claimed < len(won):

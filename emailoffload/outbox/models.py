@@ -83,7 +83,9 @@ class Claim(models.Model):
     ordinal = models.PositiveIntegerField(_("reminder number"), default=1)
     is_last = models.BooleanField(_("last mail owed"), default=False)
     completiontime = models.BigIntegerField(default=0)
-    run = models.ForeignKey(Run, verbose_name=_("run"), null=True, on_delete=models.SET_NULL, related_name="claims")
+    run = models.ForeignKey(
+        Run, verbose_name=_("run"), null=True, on_delete=models.SET_NULL, related_name="claims"
+    )
     due_at = models.DateTimeField(_("due"))
     created_at = models.DateTimeField(_("intended"))
     claimed_at = models.DateTimeField(_("claimed"), null=True, blank=True)
@@ -111,7 +113,12 @@ class Email(models.Model):
     """Our id: leaves with the mail as an SES tag and as the header X-Email-Offload-Id."""
     claim = models.ForeignKey(Claim, verbose_name=_("claim"), on_delete=models.PROTECT, related_name="emails")
     resend_of = models.ForeignKey(
-        "self", verbose_name=_("resend of"), null=True, blank=True, on_delete=models.PROTECT, related_name="resends"
+        "self",
+        verbose_name=_("resend of"),
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="resends",
     )
     source = models.CharField(_("source"), max_length=30)
     role = models.CharField(_("role"), max_length=12)

@@ -44,7 +44,9 @@ class ClaimState(models.TextChoices):
 
 
 S = EmailState
-AFTER_ACCEPTANCE = frozenset({S.DELAYED, S.DELIVERED, S.OPENED, S.CLICKED, S.BOUNCED, S.COMPLAINED, S.REJECTED})
+AFTER_ACCEPTANCE = frozenset(
+    {S.DELAYED, S.DELIVERED, S.OPENED, S.CLICKED, S.BOUNCED, S.COMPLAINED, S.REJECTED}
+)
 TRANSITIONS: dict[EmailState, frozenset[EmailState]] = {
     # `prepared` mails of a claim that was not made are deleted with it, so they have no end state.
     S.PREPARED: frozenset({S.QUEUED}),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import MySQLdb
+from MySQLdb.connections import Connection
 
 
 class Missing(RuntimeError):
@@ -24,7 +25,9 @@ def _program(*names: str) -> str:
         found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
         if found:
             return found
-    raise Missing(f"{names[0]} is not installed. On Debian: apt-get install mariadb-server. See README, 'Testing'.")
+    raise Missing(
+        f"{names[0]} is not installed. On Debian: apt-get install mariadb-server. See README, 'Testing'."
+    )
 
 
 @dataclass
@@ -35,9 +38,9 @@ class Server:
     process: subprocess.Popen[bytes] | None = None
     folder: str | None = None
 
-    def connect(self, database: str = "", user: str = "root", password: str = "") -> MySQLdb.Connection:
+    def connect(self, database: str = "", user: str = "root", password: str = "") -> Connection:
         """A new connection, autocommit on."""
-        connection = MySQLdb.connect(
+        connection: Connection = MySQLdb.connect(
             unix_socket=self.socket, user=user, password=password, database=database, charset="utf8mb4"
         )
         connection.autocommit(True)
@@ -46,14 +49,23 @@ class Server:
     def run(self, sql: str, database: str = "") -> None:
         """Run SQL text (several statements, dumps) through the command-line client as root."""
         subprocess.run(
-            [_program("mariadb", "mysql"), "--no-defaults", "-uroot", f"-S{self.socket}", *([database] if database else [])],
+            [
+                _program("mariadb", "mysql"),
+                "--no-defaults",
+                "-uroot",
+                f"-S{self.socket}",
+                *([database] if database else []),
+            ],
             input=sql.encode(),
             check=True,
         )
 
     def restore(self, database: str, dump: Path) -> None:
         """(Re)create `database` from a gzipped SQL dump."""
-        self.run(f"DROP DATABASE IF EXISTS `{database}`; CREATE DATABASE `{database}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci")
+        self.run(
+            f"DROP DATABASE IF EXISTS `{database}`;"
+            f"CREATE DATABASE `{database}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci"
+        )
         self.run(gzip.decompress(dump.read_bytes()).decode(), database)
 
     def url(self, database: str, user: str = "root", password: str = "") -> str:

@@ -49,7 +49,7 @@ class Supervisor:
 
     def start(self, child: Child) -> Child:
         """Start a program in a session of its own, so that Ctrl-C reaches only us and we end it in order."""
-        child.process = subprocess.Popen(  # noqa: S603 - our own programs
+        child.process = subprocess.Popen(
             list(child.command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -8,6 +8,8 @@ from __future__ import annotations
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from emailoffload.moodle import refusals
+
 CLAIMED_AHEAD = "claimed_ahead"
 CLAIMED_UNDER_LOCK = "claimed_under_lock"
 LAST_MAIL_OWED = "last_mail_owed"
@@ -65,7 +67,9 @@ MEANINGS: dict[str, Promise] = {
     TARGET_COMPLETE: _("the learner has completed the activity that the reminder is about"),
     SUPPRESS_COURSE_COMPLETE: _("the activity is suppressed by course completion, a site's own patch"),
     RECIPIENT_MANAGER: _("the activity mails managers only, which this Moodle cannot do"),
-    RECIPIENT_BOTH: _("the activity mails users and managers, which makes Moodle's own cron fail: change it to users"),
+    RECIPIENT_BOTH: _(
+        "the activity mails users and managers, which makes Moodle's own cron fail: change it to users"
+    ),
     COMPANY_CC: _("the user's company gets a copy by a site's own patch"),
     NOBODY_TO_MAIL: _("the reminder has no recipient"),
     BROKEN_ROW: _("the row could not be handled; the row errors say why"),
@@ -77,16 +81,26 @@ MEANINGS: dict[str, Promise] = {
     ROW_RESTORED: _("Moodle's row was set back, so Moodle sends it"),
     ROW_CHANGED: _("Moodle's row was changed by someone else"),
     ROW_REMOVED: _("Moodle's row was removed"),
+    "filter_unsupported": _(
+        "the text may contain what a text filter of the site changes, and we do not have that filter"
+    ),
+    "language_pack_unknown": _("the text needs words of the site's language that the database does not hold"),
+    "profile_markup": _("a profile field contains HTML that Moodle would clean in a way we cannot foresee"),
+    "profile_format": _("a profile field is in a text format that we do not render"),
+    "profile_shortname": _("a profile field has a short name that Moodle's own replacing stumbles over"),
+    "placeholder_in_value": _("a value contains a placeholder that Moodle would fill in"),
+    "forceclean": _(
+        "the site cleans every text (forceclean), and this one is not plain enough to be sure of the result"
+    ),
+    "timezone_unknown": _("the site's time zone is not known here"),
+    "date_unknown": _("a profile field holds a date that cannot be shown"),
     COMPLETED_MEANWHILE: _("the learner completed the activity before the reminder was due"),
 }
 
 
 def meaning(code: str) -> str:
-    """The reason in words, without a full stop: of this module, of the message gates or of rendering; else the code."""
-    from emailoffload.moodle import messaging
-    from emailoffload.moodle.formatting import errors
-
-    for table in (MEANINGS, messaging.MEANINGS, getattr(errors, "MEANINGS", {})):
+    """The reason in words, without a full stop: of this module or of the message gates; else the code."""
+    for table in (MEANINGS, refusals.MEANINGS):
         if code in table:
             return str(table[code]).rstrip(".")
     return code.replace("_", " ")

@@ -23,7 +23,7 @@ from emailoffload.delivery import health
 from emailoffload.moodle import claims, cronlock, variants
 from emailoffload.moodle.errors import MoodleProblem, TaskMissing, require_ready
 from emailoffload.moodle.types import InProgress
-from emailoffload.outbox import intents, switches
+from emailoffload.outbox import content, intents, switches
 from emailoffload.outbox.models import Claim, RowError
 from emailoffload.sources import reasons, registry
 from emailoffload.sources.protocol import Candidate, Decision
@@ -33,7 +33,9 @@ from emailoffload.worker import killpoints, lease, runs, stopping
 from emailoffload.worker.recover_intents import recover_intents
 
 log = logging.getLogger(__name__)
-ROW_ERRORS = frozenset({reasons.BROKEN_ROW, reasons.NO_COURSE_MODULE, reasons.NO_COURSE, reasons.USER_MISSING})
+ROW_ERRORS = frozenset(
+    {reasons.BROKEN_ROW, reasons.NO_COURSE_MODULE, reasons.NO_COURSE, reasons.USER_MISSING}
+)
 """Reasons that mean damaged data: recorded row by row, for a person to look at."""
 
 
@@ -92,7 +94,10 @@ def run(*, source: str = registry.NAMES[0], shadow: bool = False, lane: str = ""
                 _Pass(source, result, held, recording, shadow=shadow).go()
             except MoodleProblem as problem:
                 result.refused, result.cure = str(problem), problem.cure
-                recording.refused(f"{problem} {problem.cure}".strip())
+            except content.ForeignKeys as problem:
+                result.refused = str(problem)
+            if result.refused:
+                recording.refused(f"{result.refused} {result.cure}".strip())
             result.seconds = time.monotonic() - started
             recording.counts = result.as_dict()
             if result.errors and not result.refused:
@@ -104,7 +109,13 @@ class _Pass:
     """The state of one pass."""
 
     def __init__(
-        self, source: str, result: InterceptResult, held: lease.Held, recording: runs.Recording, *, shadow: bool
+        self,
+        source: str,
+        result: InterceptResult,
+        held: lease.Held,
+        recording: runs.Recording,
+        *,
+        shadow: bool,
     ) -> None:
         self.result = result
         self.held = held
@@ -120,6 +131,7 @@ class _Pass:
 
     def go(self) -> None:
         """Run the pass."""
+        content.ensure_keys()
         recover_intents()
         refusal = self._why_not()
         now = int(time.time())
@@ -249,10 +261,13 @@ class _Pass:
         """
         now = int(time.time())
         held = claims.values([candidate.row_id for candidate in candidates])
-        fresh = [c for c in candidates if held.get(c.row_id) == tuple(c.before[name] for name in claims.COMPARED)]
+        fresh = [
+            c for c in candidates if held.get(c.row_id) == tuple(c.before[name] for name in claims.COMPARED)
+        ]
         self.result.lost += len(candidates) - len(fresh)
         return [
-            replace(c, after={**c.after, "emailtime": max(c.due, now - 1) + c.rearm}) if c.rearm else c for c in fresh
+            replace(c, after={**c.after, "emailtime": max(c.due, now - 1) + c.rearm}) if c.rearm else c
+            for c in fresh
         ]
 
     def _make(self, candidates: Sequence[Candidate], lock: cronlock.CronLock | None) -> set[int]:
@@ -278,7 +293,9 @@ class _Pass:
         killpoints.reached("after_marking")
         return won
 
-    def _too_late(self, intended: intents.Intended, won: set[int], lock: cronlock.CronLock | None) -> set[int]:
+    def _too_late(
+        self, intended: intents.Intended, won: set[int], lock: cronlock.CronLock | None
+    ) -> set[int]:
         """Rows whose claim may not have been committed before a run of Moodle's could read them as due."""
         if lock is None:
             now = time.time()

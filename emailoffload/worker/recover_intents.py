@@ -62,7 +62,9 @@ def _intended(stale: dt.datetime, counts: dict[str, int]) -> None:
 
 def _dropped(now: dt.datetime, counts: dict[str, int]) -> None:
     found = list(
-        Claim.objects.filter(state=ClaimState.DROPPED, settled_at__gt=now - WATCH_DROPPED).order_by("pk")[:BATCH]
+        Claim.objects.filter(state=ClaimState.DROPPED, settled_at__gt=now - WATCH_DROPPED).order_by("pk")[
+            :BATCH
+        ]
     )
     rows = _rows(found)
     woken = [claim.pk for claim in found if _holds(rows.get(claim.row_id), claim.after)]
@@ -70,7 +72,9 @@ def _dropped(now: dt.datetime, counts: dict[str, int]) -> None:
 
 
 def _releasing(stale: dt.datetime, counts: dict[str, int]) -> None:
-    found = list(Claim.objects.filter(state=ClaimState.RELEASING, settled_at__lt=stale).order_by("pk")[:BATCH])
+    found = list(
+        Claim.objects.filter(state=ClaimState.RELEASING, settled_at__lt=stale).order_by("pk")[:BATCH]
+    )
     rows = _rows(found)
     back = [claim.pk for claim in found if _holds(rows.get(claim.row_id), claim.before)]
     kept = [claim.pk for claim in found if claim.pk not in set(back)]

@@ -38,7 +38,9 @@ def kill_at(point: str) -> None:
 
 
 @pytest.mark.parametrize("ahead", [True, False], ids=["ahead", "under the lock"])
-@pytest.mark.parametrize("point", ["after_intent", "after_intent:2", "after_claim", "after_claim:2", "after_marking"])
+@pytest.mark.parametrize(
+    "point", ["after_intent", "after_intent:2", "after_claim", "after_claim:2", "after_marking"]
+)
 def test_killed_while_claiming_every_mail_is_still_sent_once(
     moodle: Moodle, ses: SandboxSES, point: str, ahead: bool
 ) -> None:
@@ -50,7 +52,9 @@ def test_killed_while_claiming_every_mail_is_still_sent_once(
     }
     # Before recovery: what is claimed in Moodle is on record here, promised or intended.
     on_record = set(
-        Claim.objects.filter(state__in=[ClaimState.INTENDED, ClaimState.CLAIMED]).values_list("row_id", flat=True)
+        Claim.objects.filter(state__in=[ClaimState.INTENDED, ClaimState.CLAIMED]).values_list(
+            "row_id", flat=True
+        )
     )
     assert rows - untouched <= on_record
     recover_intents(timezone.now() + dt.timedelta(minutes=5))
@@ -61,7 +65,9 @@ def test_killed_while_claiming_every_mail_is_still_sent_once(
     Email.objects.update(next_try_at=timezone.now())
     sent = dispatch.run(until_empty=True)
     assert sent.sent == len(rows)
-    assert Counter(Email.objects.filter(state="accepted").values_list("claim__row_id", flat=True)) == Counter(rows)
+    assert Counter(Email.objects.filter(state="accepted").values_list("claim__row_id", flat=True)) == Counter(
+        rows
+    )
     assert len(ses.messages) == len(rows)
 
 

@@ -28,7 +28,11 @@ def claimed(moodle: Moodle, count: int) -> list[Claim]:
 
 
 def holds(claim: Claim, values: dict[str, int]) -> bool:
-    return claims.values([claim.row_id])[claim.row_id] == (values["emailsent"], values["emailtime"], values["completed"])
+    return claims.values([claim.row_id])[claim.row_id] == (
+        values["emailsent"],
+        values["emailtime"],
+        values["completed"],
+    )
 
 
 def test_a_released_row_holds_its_old_values_and_its_mails_are_moodles(moodle: Moodle) -> None:
@@ -41,8 +45,12 @@ def test_a_released_row_holds_its_old_values_and_its_mails_are_moodles(moodle: M
     assert AuditEntry.objects.filter(action="release", actor="tester", reason="test").count() == 3
 
 
-@pytest.mark.parametrize("state", [EmailState.SENDING, EmailState.UNCERTAIN, EmailState.ACCEPTED, EmailState.SENT_SMTP])
-def test_a_claim_of_which_a_mail_has_or_may_have_left_is_not_released(moodle: Moodle, state: EmailState) -> None:
+@pytest.mark.parametrize(
+    "state", [EmailState.SENDING, EmailState.UNCERTAIN, EmailState.ACCEPTED, EmailState.SENT_SMTP]
+)
+def test_a_claim_of_which_a_mail_has_or_may_have_left_is_not_released(
+    moodle: Moodle, state: EmailState
+) -> None:
     (claim,) = claimed(moodle, 1)
     Email.objects.update(state=state)
     (outcome,) = release([claim.pk], actor="tester", reason="")
@@ -84,7 +92,9 @@ def test_a_release_that_was_cut_off_is_settled_by_moodles_row(moodle: Moodle, wr
     if written:
         claims.apply([claims.swap_of(claim.row_id, claim.before, claim.after).reversed()])
     recover_intents(timezone.now() + dt.timedelta(hours=1))
-    expected = (ClaimState.RELEASED, EmailState.RELEASED) if written else (ClaimState.CLAIMED, EmailState.QUEUED)
+    expected = (
+        (ClaimState.RELEASED, EmailState.RELEASED) if written else (ClaimState.CLAIMED, EmailState.QUEUED)
+    )
     assert (Claim.objects.get().state, Email.objects.get().state) == expected
     assert Email.objects.get().lease == ""
 

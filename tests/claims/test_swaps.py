@@ -67,7 +67,11 @@ def test_a_row_that_changed_since_it_was_read_is_not_won_and_keeps_what_others_w
 def test_mixed_steps_and_targets_are_written_row_by_row_as_asked(moodle: Moodle) -> None:
     found = rows(moodle, 60)
     swaps = [
-        Swap(i, (s, e, c), [(s + 1, e + 300, c), (s + 1, 1_900_000_000, c), (s + 3, e, c), (s + 1, 5 + i, c)][n % 4])
+        Swap(
+            i,
+            (s, e, c),
+            [(s + 1, e + 300, c), (s + 1, 1_900_000_000, c), (s + 3, e, c), (s + 1, 5 + i, c)][n % 4],
+        )
         for n, (i, s, e, c) in enumerate(found)
     ]
     assert len(claims.apply(swaps)) == 60

@@ -39,14 +39,20 @@ def row(*, due: int, completes: int = NOW + 30 * DAY, sent: int = 0, completed: 
         # completes at about that time
         (row(due=NOW + 600, completes=NOW + 600), 3, reasons.COMPLETION_UNCLEAR),
         (row(due=NOW + 600, completes=NOW + 960, sent=1), 3, reasons.COMPLETION_UNCLEAR),
-        (row(due=NOW + 600, completes=NOW + 961), 3, Plan(1, NOW + 600 + DAY, is_last=False, under_lock=False)),
+        (
+            row(due=NOW + 600, completes=NOW + 961),
+            3,
+            Plan(1, NOW + 600 + DAY, is_last=False, under_lock=False),
+        ),
         (row(due=NOW - 600, completes=NOW + 300), 3, reasons.COMPLETION_UNCLEAR),
         # the two-day rule, to the second
         (row(due=NOW - TWO_DAYS), 3, Plan(1, NOW - 1 + DAY, is_last=False, under_lock=True)),
         (row(due=NOW - TWO_DAYS - 1), 3, reasons.TOO_LATE),
     ],
 )
-def test_each_situation_of_a_reminder_has_one_answer(given_row: InProgress, count: int, expected: Plan | str) -> None:
+def test_each_situation_of_a_reminder_has_one_answer(
+    given_row: InProgress, count: int, expected: Plan | str
+) -> None:
     assert plan(given_row, count, DAY, CLOCK) == expected
 
 
@@ -117,7 +123,10 @@ def test_a_claim_leaves_moodle_one_mail_fewer_wherever_completion_is_not_near(
 
 
 @given(
-    due=st.integers(-TWO_DAYS, 4000), sent=st.integers(0, 5), delay=st.integers(300, DAY), run=st.integers(1, 3 * DAY)
+    due=st.integers(-TWO_DAYS, 4000),
+    sent=st.integers(0, 5),
+    delay=st.integers(300, DAY),
+    run=st.integers(1, 3 * DAY),
 )
 def test_no_run_of_moodles_can_write_what_a_claim_writes(due: int, sent: int, delay: int, run: int) -> None:
     before = InProgress(1, 1, 3, NOW + 40 * DAY, NOW + due, sent, 0)

@@ -56,8 +56,19 @@ def race(
     """Let them race until every row has been due for a while, then count."""
     if variant == "adhoc":
         moodle.set_config("version", "2025010100", plugin="mod_reengagement")
-        moodle.insert("mdl_task_log", type=1, component="mod_reengagement", userid=0, timestart=time.time(), timeend=time.time(),
-                      classname=r"mod_reengagement\task\reengagement_adhoc_task", dbreads=0, dbwrites=0, result=0, output="")  # fmt: skip
+        moodle.insert(
+            "mdl_task_log",
+            type=1,
+            component="mod_reengagement",
+            classname=r"mod_reengagement\task\reengagement_adhoc_task",
+            userid=0,
+            timestart=time.time(),
+            timeend=time.time(),
+            dbreads=0,
+            dbwrites=0,
+            result=0,
+            output="",
+        )
     moodle.execute("DELETE FROM mdl_reengagement_inprogress WHERE reengagement NOT BETWEEN 12 AND 17")
     owed = {row[0] for row in moodle.rows("SELECT id FROM mdl_reengagement_inprogress")}
     factory = "auto" if lock else "db_record"
@@ -80,13 +91,17 @@ def race(
             "claim__row_id", flat=True
         )
     )
-    assert sum(report["claimed"] for report in reports) == Claim.objects.filter(state=ClaimState.CLAIMED).count()
+    assert (
+        sum(report["claimed"] for report in reports) == Claim.objects.filter(state=ClaimState.CLAIMED).count()
+    )
     return Ledger(owed, Counter(mailed["mailed"]), ours)
 
 
 @pytest.mark.parametrize("lock", [True, False], ids=["with the lock", "lock not available"])
 @pytest.mark.parametrize("variant", ["monolithic", "adhoc"])
-def test_each_owed_mail_goes_out_once_in_total(moodle: Moodle, ses: SandboxSES, lock: bool, variant: str) -> None:
+def test_each_owed_mail_goes_out_once_in_total(
+    moodle: Moodle, ses: SandboxSES, lock: bool, variant: str
+) -> None:
     ledger = race(moodle, lock=lock, variant=variant)
     assert len(ledger.owed) > 2800
     assert not ledger.doubles

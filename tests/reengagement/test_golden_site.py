@@ -95,7 +95,10 @@ def test_strict_parity_the_mails_that_arrive_are_moodles(
         assert moodle.value("SELECT emailsent FROM mdl_reengagement_inprogress WHERE id = %s", [row_id]) == 0
     else:
         after = case.rows["after"][0]
-        assert moodle.value("SELECT emailsent FROM mdl_reengagement_inprogress WHERE id = %s", [row_id]) == after["emailsent"]
+        assert (
+            moodle.value("SELECT emailsent FROM mdl_reengagement_inprogress WHERE id = %s", [row_id])
+            == after["emailsent"]
+        )
     sent = command(capsys, "dispatch", "--until-empty")
     assert (sent["sent"], sent["failed"], sent["uncertain"], sent["suppressed"]) == (len(expected), 0, 0, 0)
     arrived = sorted((seen(message) for message in ses.messages), key=lambda mail: str(mail["to"]))

@@ -26,7 +26,9 @@ class Command(ReportingCommand):
         """Add the options."""
         super().add_arguments(parser)
         parser.add_argument("what", nargs="*", metavar="|".join(NAMES), help="default: all")
-        parser.add_argument("--mails", type=int, default=5000, help="mails of the throughput run (at most 5,000)")
+        parser.add_argument(
+            "--mails", type=int, default=5000, help="mails of the throughput run (at most 5,000)"
+        )
         parser.add_argument("--latency-ms", type=int, default=50, help="latency of the sandbox SES")
         parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are shown")
         parser.add_argument("--no-peer", action="store_true", help="leave django-post_office out")
@@ -42,7 +44,11 @@ class Command(ReportingCommand):
             "claims": lambda made: figures.claims(made, rows=100_000, rounds=rounds),
             "scan": lambda made: figures.scan(made, rows=1_000_000, rounds=max(5, rounds)),
             "throughput": lambda made: figures.throughput(
-                made, mails=mails, latency_ms=options["latency_ms"], rounds=rounds, peer=not options["no_peer"]
+                made,
+                mails=mails,
+                latency_ms=options["latency_ms"],
+                rounds=rounds,
+                peer=not options["no_peer"],
             ),
             "lateness": lambda made: figures.lateness(made, mails=300, latency_ms=options["latency_ms"]),
         }
@@ -65,6 +71,8 @@ def _machine() -> str:
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line
+        ]
         cpu = names[0] if names else cpu
     return f"{os.cpu_count()} cores ({cpu}), Python {platform.python_version()}, {platform.system()}"

@@ -16,7 +16,9 @@ from emailoffload.worker import stopping
 class Command(ReportingCommand):
     """Stop claiming, hand unsent claims back to Moodle, send what is due, report."""
 
-    help = "Before planned downtime: stop claiming, hand unsent claims back to Moodle, send what is due, report."
+    help = (
+        "Before planned downtime: stop claiming, hand unsent claims back to Moodle, send what is due, report."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the options."""

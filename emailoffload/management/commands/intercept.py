@@ -14,7 +14,9 @@ from emailoffload.worker import intercept, stopping
 class Command(ReportingCommand):
     """Claim due and soon due mail: one pass."""
 
-    help = "Find reminders that are due or soon due, render and claim them. One pass; prints counts by reason."
+    help = (
+        "Find reminders that are due or soon due, render and claim them. One pass; prints counts by reason."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the options."""
@@ -35,11 +37,15 @@ def _text(result: intercept.InterceptResult) -> str:
     if result.refused:
         return refusal(f"Nothing was claimed. {result.refused}", result.cure)
     verb = "would be claimed" if result.shadow else "claimed"
-    lines = [f"{result.seen} rows seen, {result.claimed} {verb} ({result.mails} mails), {result.lost} lost to others."]
+    lines = [
+        f"{result.seen} rows seen, {result.claimed} {verb} ({result.mails} mails), {result.lost} lost to others."
+    ]
     lines += [f"  {count:6d}  {reasons.meaning(code)}" for code, count in result.reasons.most_common()]
     if result.left:
         lines.append(f"{sum(result.left.values())} left to Moodle:")
-        lines += [f"  {count:6d}  {reasons.meaning(code)} [{code}]" for code, count in result.left.most_common()]
+        lines += [
+            f"  {count:6d}  {reasons.meaning(code)} [{code}]" for code, count in result.left.most_common()
+        ]
     if result.errors:
         lines.append(f"{result.errors} rows could not be handled; they are listed under Row errors.")
     lines.append(f"{result.seconds:.2f} s")

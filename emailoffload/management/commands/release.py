@@ -35,7 +35,9 @@ class Command(ReportingCommand):
                 ok=False,
             )
             return
-        outcomes = release(options["claim"], actor=f"command line ({getpass.getuser()})", reason=options["reason"])
+        outcomes = release(
+            options["claim"], actor=f"command line ({getpass.getuser()})", reason=options["reason"]
+        )
         done = sum(outcome.released for outcome in outcomes)
         lines = [f"{done} of {len(outcomes)} handed back to Moodle."]
         lines += [f"  claim {o.claim_id}: {o.why_not}" for o in outcomes if not o.released]

@@ -104,7 +104,8 @@ def throughput(made: Stage, *, mails: int, latency_ms: int, rounds: int, peer: b
         best = max(one["rate"] for one in theirs)
         values |= {"peer_rates": [one["rate"] for one in theirs], "peer_best": best, "ratio": rate / best}
         lines.append(
-            f"django-post_office, sending only  {best:>8,.0f} mails/s   its best of {len(theirs)}; we: {rate / best:.1f} times"
+            f"django-post_office, sending only  {best:>8,.0f} mails/s   its best of {len(theirs)};"
+            f" we: {rate / best:.1f} times"
         )
     return Figures("throughput", values, lines)
 
@@ -149,7 +150,9 @@ def lateness(made: Stage, *, mails: int, latency_ms: int) -> Figures:
     return Figures(
         "lateness",
         {"mails": mails, "median_s": median, "p95_s": p95, "max_s": max(late), "min_s": min(late)},
-        [f"sending starts after the due time: median {median:.2f} s, 95 % {p95:.2f} s, worst {max(late):.2f} s"],
+        [
+            f"sending starts after the due time: median {median:.2f} s, 95 % {p95:.2f} s, worst {max(late):.2f} s"
+        ],
     )
 
 

@@ -22,7 +22,7 @@ from emailoffload.sandbox import mariadb
 
 DUMP = settings.BASE_DIR / "tests" / "data" / "site.sql.gz"
 MOODLE, OURS, PEER = "bench_moodle", "bench_offload", "bench_peer"
-ACCOUNT, PASSWORD = "bench_moodle", "bench-password"  # noqa: S105 - of a server that lives for this run
+ACCOUNT, PASSWORD = "bench_moodle", "bench-password"
 FIRST_ACTIVITY, LAST_ACTIVITY, LEARNERS = 12, 21, 500
 
 BODY = (
@@ -110,7 +110,11 @@ def stage() -> Iterator[Stage]:
         try:
             made = Stage(server, Path(folder))
             made.env = {
-                **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "OFFLOAD_"))},
+                **{
+                    name: value
+                    for name, value in os.environ.items()
+                    if not name.startswith(("AWS_", "OFFLOAD_"))
+                },
                 "DJANGO_SETTINGS_MODULE": "offloadsite.settings",
                 "OFFLOAD_ENV_FILE": os.devnull,
                 "OFFLOAD_DATA_DIR": folder,
@@ -136,7 +140,7 @@ def _site(made: Stage) -> None:
     made.server.run(f"CREATE OR REPLACE USER '{ACCOUNT}'@'localhost' IDENTIFIED BY '{PASSWORD}'")
     columns: dict[str, set[str]] = {}
     for table, column in made.rows(
-        f"SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = '{MOODLE}'",  # noqa: S608
+        f"SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = '{MOODLE}'",
         "information_schema",
     ):
         columns.setdefault(table, set()).add(column)
@@ -160,7 +164,7 @@ def reminders(made: Stage, count: int, due: str) -> None:
         f" WHERE id BETWEEN {FIRST_ACTIVITY} AND {LAST_ACTIVITY};"
         "INSERT INTO mdl_reengagement_inprogress"
         " (reengagement, userid, completiontime, emailtime, emailsent, completed)"
-        f" SELECT r.id, u.userid, UNIX_TIMESTAMP() + 90 * 86400, 0, 0, 0 FROM mdl_reengagement r"  # noqa: S608
+        f" SELECT r.id, u.userid, UNIX_TIMESTAMP() + 90 * 86400, 0, 0, 0 FROM mdl_reengagement r"
         f" JOIN (SELECT DISTINCT ue.userid FROM mdl_user_enrolments ue JOIN mdl_enrol e ON e.id = ue.enrolid"
         f" JOIN mdl_reengagement q ON q.course = e.courseid AND q.id = {FIRST_ACTIVITY}) u"
         f" WHERE r.id BETWEEN {FIRST_ACTIVITY} AND {LAST_ACTIVITY} LIMIT {int(count)};"

@@ -36,7 +36,9 @@ def claims(rows: int, rounds: int) -> dict[str, Any]:
 
     connection = connections["moodle"]
     with connection.cursor() as cursor:
-        cursor.execute("SELECT id, emailsent, emailtime, completed FROM mdl_reengagement_inprogress ORDER BY id")
+        cursor.execute(
+            "SELECT id, emailsent, emailtime, completed FROM mdl_reengagement_inprogress ORDER BY id"
+        )
         found = [tuple(row) for row in cursor.fetchall()]
     swaps = [claims.Swap(i, (s, e, c), (s + 1, e + 604800, c)) for i, s, e, c in found]
     few = swaps[: rows // 20]

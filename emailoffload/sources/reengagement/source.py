@@ -105,14 +105,21 @@ class ReengagementSource:
 
     def _load(self, rows: Sequence[InProgress]) -> _Eligibility:
         self._load_activities({row.reengagement for row in rows})
-        activities = {id_: a for id_ in {r.reengagement for r in rows} if (a := self._activities[id_]) is not None}
+        activities = {
+            id_: a for id_ in {r.reengagement for r in rows} if (a := self._activities[id_]) is not None
+        }
         users = loaders.load_users({row.userid for row in rows})
         pairs: set[tuple[int, int]] = set()
         modules: set[tuple[int, int]] = set()
         targets: set[tuple[int, int]] = set()
         for row in rows:
             activity = activities.get(row.reengagement)
-            if activity is None or activity.course is None or activity.cmid is None or row.userid not in users:
+            if (
+                activity is None
+                or activity.course is None
+                or activity.cmid is None
+                or row.userid not in users
+            ):
                 continue
             pairs.add((row.userid, activity.course.id))
             modules.add((activity.cmid, row.userid))
@@ -149,14 +156,18 @@ class ReengagementSource:
     def _prepare(self, activity: Activity) -> PreparedActivity | Unrenderable:
         """The activity's texts made ready, once per pass; or why they cannot be rendered."""
         if activity.id not in self._prepared:
-            context = self._contexts.get(activity.course.id, TextContext()) if activity.course else TextContext()
+            context = (
+                self._contexts.get(activity.course.id, TextContext()) if activity.course else TextContext()
+            )
             try:
                 self._prepared[activity.id] = self.renderer.prepare(activity, context)
             except Unrenderable as error:
                 self._prepared[activity.id] = error
         return self._prepared[activity.id]
 
-    def _first_look(self, row: InProgress, facts: _Eligibility, clock: timing.Clock) -> timing.Plan | Decision:
+    def _first_look(
+        self, row: InProgress, facts: _Eligibility, clock: timing.Clock
+    ) -> timing.Plan | Decision:
         """Everything that can be said before rendering: the row's plan, or the decision to leave it."""
 
         def leave(reason: str, detail: str = "") -> Decision:
@@ -177,7 +188,9 @@ class ReengagementSource:
             return leave(prepared.reason, prepared.detail)
         return plan
 
-    def _not_eligible(self, userid: int, activity: Activity | None, user: User | None, facts: _Eligibility) -> str:
+    def _not_eligible(
+        self, userid: int, activity: Activity | None, user: User | None, facts: _Eligibility
+    ) -> str:
         """Why Moodle would not mail this user for this activity, or why we cannot; '' if nothing speaks against it."""
         if activity is None or activity.cmid is None or activity.context_path is None:
             return reasons.NO_COURSE_MODULE
@@ -242,9 +255,7 @@ class ReengagementSource:
             reason = reasons.CLAIMED_UNDER_LOCK if plan.under_lock else reasons.CLAIMED_AHEAD
         return Decision(row.id, reason, candidate)
 
-    def _mails(
-        self, activity: Activity, learner: Learner
-    ) -> tuple[tuple[RenderedMail, ...], Refusal | None]:
+    def _mails(self, activity: Activity, learner: Learner) -> tuple[tuple[RenderedMail, ...], Refusal | None]:
         """The mails of one reminder in Moodle's order, and why the user gets none if so (facts §2.8, §5)."""
         prepared = self._prepare(activity)
         assert isinstance(prepared, PreparedActivity)
