@@ -122,7 +122,7 @@ class _Pass:
         self.recording = recording
         self.shadow = shadow
         self.variant = require_ready()
-        self.source: ReengagementSource = registry.get(source)
+        self.name = source
         self.capacity = 0
         self.lock_target = ""
         """The task whose lock guards due rows, as Moodle stores its name."""
@@ -133,16 +133,14 @@ class _Pass:
         """Run the pass."""
         content.ensure_keys()
         recover_intents()
-        refusal = self._why_not()
         now = int(time.time())
-        if cronlock.lock_availability().kind is None:
-            self.lock_refusal = reasons.LOCK_UNAVAILABLE
-        else:
-            self.lock_target = self._target()
+        refusal: str | None = None
         soon: list[InProgress] = []
         due: list[InProgress] = []
-        for row in self.source.find(now + settings.CLAIM_LEAD_SECONDS):
+        for row in registry.find(self.name, now + settings.CLAIM_LEAD_SECONDS):
             self.result.seen += 1
+            if refusal is None:
+                refusal = self._open()
             if refusal:
                 self.result.left[refusal] += 1
                 continue
@@ -153,6 +151,17 @@ class _Pass:
                 pile.clear()
         for pile in (due, soon):
             self._batch(pile)
+
+    def _open(self) -> str:
+        """Get ready to claim, now that there is something; returns why nothing may be claimed, or ''."""
+        refusal = self._why_not()
+        if not refusal:
+            self.source: ReengagementSource = registry.get(self.name, self.variant)
+            if cronlock.lock_availability().kind is None:
+                self.lock_refusal = reasons.LOCK_UNAVAILABLE
+            else:
+                self.lock_target = self._target()
+        return refusal
 
     def _target(self) -> str:
         try:

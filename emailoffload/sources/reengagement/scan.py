@@ -13,10 +13,10 @@ from django.db import connections
 
 from emailoffload.moodle.types import EMAILUSER_TIME, InProgress
 
-WINDOW = 250_000
-"""Ids per window."""
+WINDOW = 2_000_000
+"""Ids per statement. Reading that many rows takes a server about a third of a second."""
 CHUNK = 5_000
-"""Rows per statement."""
+"""Rows per answer."""
 
 
 def due_rows(horizon: int) -> Iterator[InProgress]:
@@ -27,14 +27,16 @@ def due_rows(horizon: int) -> Iterator[InProgress]:
     """
     low, high = _bounds()
     while low <= high:
-        end = min(low + WINDOW - 1, high)
-        last = low - 1
+        # A table that fits into one window is read without a condition on the id, which costs a quarter more.
+        last, end = (low - 1, low + WINDOW - 1) if high - low >= WINDOW else (None, None)
         while True:
             rows = _chunk(last, end, horizon)
             yield from rows
             if len(rows) < CHUNK:
                 break
             last = rows[-1].id
+        if end is None:
+            break
         low = end + 1
 
 
@@ -52,18 +54,21 @@ def _bounds() -> tuple[int, int]:
     return (low, high) if low is not None else (1, 0)
 
 
-def _chunk(after: int, end: int, horizon: int) -> list[InProgress]:
+def _chunk(after: int | None, end: int | None, horizon: int) -> list[InProgress]:
     inprogress, activity = _tables()
-    # STRAIGHT_JOIN: the time condition discards nearly every row, and must do so before the join.
-    join = "STRAIGHT_JOIN" if connections["moodle"].vendor == "mysql" else "CROSS JOIN"
+    window = [f"i.id > {int(after)}"] if after is not None else []
+    window += [f"i.id <= {int(end)}"] if end is not None else []
+    # The activity is asked for in a subquery, so that only rows that pass the time condition cost a look-up.
+    conditions = [
+        *window,
+        f"i.emailtime < {int(horizon)}",
+        f"i.emailsent < (SELECT r.remindercount FROM {activity} r"  # noqa: S608
+        f" WHERE r.id = i.reengagement AND r.emailuser = {EMAILUSER_TIME})",
+    ]
     with connections["moodle"].cursor() as cursor:
         cursor.execute(
             "SELECT i.id, i.reengagement, i.userid, i.completiontime, i.emailtime, i.emailsent, i.completed"  # noqa: S608
-            f" FROM {inprogress} i {join} {activity} r"
-            " WHERE i.id > %s AND i.id <= %s AND i.emailtime < %s AND r.id = i.reengagement"
-            f" AND r.emailuser = {EMAILUSER_TIME} AND i.emailsent < r.remindercount"
-            f" ORDER BY i.id LIMIT {CHUNK}",
-            [after, end, horizon],
+            f" FROM {inprogress} i WHERE {' AND '.join(conditions)} ORDER BY i.id LIMIT {CHUNK}"
         )
         return [InProgress(*row) for row in cursor.fetchall()]
 

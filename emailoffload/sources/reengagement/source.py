@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emailoffload.moodle import enrolment, loaders, messaging, models, textcontexts, variants
@@ -23,7 +23,6 @@ from emailoffload.moodle.types import (
     Activity,
     InProgress,
     Learner,
-    SiteConfig,
     TextContext,
     User,
 )
@@ -54,20 +53,14 @@ class ReengagementSource:
 
     name = NAME
 
-    def __init__(self, *, parity: str, site: SiteConfig | None = None) -> None:
-        self.site = site or load_site()
-        self.variant = variants.detect()
+    def __init__(self, *, parity: str, variant: variants.Variant | None = None) -> None:
+        self.site = load_site()
+        self.variant = variant or variants.detect()
         self.gates = messaging.MessageGates.load(self.site, models.IOMAD_TABLES if self.variant.iomad else ())
         self.renderer = TextRenderer(self.site, "strict" if parity == "strict" else "default")
         self._activities: dict[int, Activity | None] = {}
         self._prepared: dict[int, PreparedActivity | Unrenderable] = {}
         self._contexts: dict[int, TextContext] = {}
-
-    # --- find ---
-
-    def find(self, horizon: int) -> Iterator[InProgress]:
-        """Rows that Moodle would find due before `horizon` (UNIX seconds)."""
-        return scan.due_rows(horizon)
 
     # --- decide and render ---
 
