@@ -41,9 +41,33 @@ def release(claim_ids: Sequence[int], *, actor: str, reason: str) -> list[Releas
     that were caught in between.
     """
     outcomes: dict[int, Released] = {}
-    for start in range(0, len(claim_ids), BATCH):
-        outcomes |= _release_batch(claim_ids[start : start + BATCH], actor, reason)
+    for part in _rounds(claim_ids):
+        for start in range(0, len(part), BATCH):
+            outcomes |= _release_batch(part[start : start + BATCH], actor, reason)
     return [outcomes[claim_id] for claim_id in claim_ids]
+
+
+def _rounds(claim_ids: Sequence[int]) -> list[list[int]]:
+    """The claims, each once, such that of one row the newest is handed back first and one at a time.
+
+    A row has several claims where its reminders follow each other within the lead; each was made on the
+    values that the one before it wrote.
+    """
+    ids = list(dict.fromkeys(claim_ids))
+    rows: dict[int, tuple[str, int]] = {}
+    for start in range(0, len(ids), 1000):
+        found = Claim.objects.filter(pk__in=ids[start : start + 1000])
+        rows |= {pk: (source, row_id) for pk, source, row_id in found.values_list("pk", "source", "row_id")}
+    before: Counter[tuple[str, int]] = Counter()
+    place: dict[int, int] = {}
+    for claim_id in sorted(ids, reverse=True):
+        row = rows.get(claim_id, ("", claim_id))
+        place[claim_id] = before[row]
+        before[row] += 1
+    rounds: list[list[int]] = [[] for _ in range(max(before.values(), default=0))]
+    for claim_id in ids:
+        rounds[place[claim_id]].append(claim_id)
+    return rounds
 
 
 def _release_batch(claim_ids: Sequence[int], actor: str, reason: str) -> dict[int, Released]:

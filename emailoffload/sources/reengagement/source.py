@@ -156,6 +156,11 @@ class ReengagementSource:
                 self._prepared[activity.id] = self.renderer.prepare(activity, context)
             except Unrenderable as error:
                 self._prepared[activity.id] = error
+            except Exception as error:
+                # Broad on purpose, as for a row: one activity must not stop the others.
+                log.error("activity %s could not be prepared (%s)", activity.id, type(error).__name__)
+                words = f"{type(error).__name__} while preparing the activity's texts"
+                self._prepared[activity.id] = Unrenderable(reasons.BROKEN_ROW, words)
         return self._prepared[activity.id]
 
     def _first_look(
@@ -340,4 +345,8 @@ def _row_verdict(view: ClaimView, row: InProgress | None, now: int) -> str:
         return ""
     if values == (view.before["emailsent"], view.before["emailtime"]):
         return reasons.ROW_RESTORED
+    if row.emailsent > view.after["emailsent"] and row.emailtime >= view.after["emailtime"]:
+        # Somebody read our values and went on from them: a later reminder of the row was claimed by us, or
+        # mailed by Moodle. That takes nothing from this one.
+        return ""
     return reasons.ROW_CHANGED
