@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from django.db import Error
+from django.db import Error, connections
 
 from emailoffload.moodle.errors import MoodleProblem
 from emailoffload.outbox.models import Claim
@@ -51,6 +51,8 @@ def check(jobs: Sequence[Job], now: datetime) -> Checked:
         except Exception as error:
             # Broad on purpose: recorded on the mails; one source's trouble must not stop the others' mails.
             logger.warning("Moodle could not be asked about %d mails (%s).", len(mine), type(error).__name__)
+            # A pass may last: a connection that broke is made anew for the next question.
+            connections["moodle"].close_if_unusable_or_obsolete()
             reason = MOODLE_UNREACHABLE if isinstance(error, (MoodleProblem, Error)) else RECHECK_FAILED
             for job in mine:
                 (checked.postponed[reason] if job.deadline_at > now else checked.send).append(job)

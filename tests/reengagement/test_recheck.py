@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import pytest
+from django.db import connections
 from django.utils import timezone
 
 from emailoffload.actions.release import release
@@ -13,7 +14,7 @@ from emailoffload.outbox.models import Claim, Email, RowError
 from emailoffload.sandbox.ses_server import SandboxSES
 from emailoffload.sources import reasons
 from emailoffload.sources.reengagement.texts import TextRenderer
-from emailoffload.worker import dispatch, intercept
+from emailoffload.worker import dispatch, eligibility, intercept
 from tests.conftest import Moodle
 from tests.reengagement.test_decisions import ACTIVITY, soon
 
@@ -108,6 +109,19 @@ def test_of_a_row_that_completion_removed_only_the_first_mail_is_owed(
     Claim.objects.update(completiontime=int(time.time()) - 60)
     moodle.execute(f"DELETE FROM {ROWS}")
     assert sent_and_suppressed() == expected
+
+
+def test_moodles_database_is_asked_again_as_soon_as_it_is_back(moodle: Moodle, ses: SandboxSES) -> None:
+    soon(moodle, 1)
+    assert intercept.run().claimed == 1
+    job = dispatch._load([Email.objects.get().pk])
+    assert len(eligibility.check(job, timezone.now()).send) == 1
+    with connections["moodle"].cursor() as cursor:
+        cursor.execute("SELECT CONNECTION_ID()")
+        moodle.execute("KILL %s", cursor.fetchone())
+    first, second = (eligibility.check(job, timezone.now()) for _ in range(2))
+    assert list(first.postponed) == [eligibility.MOODLE_UNREACHABLE]
+    assert len(second.send) == 1
 
 
 def test_an_activity_whose_texts_cannot_be_prepared_is_recorded_and_the_others_go_on(
