@@ -5,6 +5,9 @@ A task that is lost or comes twice changes nothing. Results are stored by django
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
@@ -19,6 +22,25 @@ from emailoffload.worker import recover as recovery
 MODULE = __name__
 
 
+class PassFailed(Exception):
+    """A pass ended with an error: which and where, without its text, which may quote an address or a mail."""
+
+
+@contextmanager
+def _in_worker() -> Iterator[None]:
+    """A task's pass: it ends cleanly with its process, and its errors are fit to be stored by django-q.
+
+    Raises PassFailed for every error.
+    """
+    with stopping.in_worker():
+        try:
+            yield
+        except Exception as error:
+            ours = [f for f in traceback.extract_tb(error.__traceback__) if "emailoffload" in f.filename]
+            place = f"{ours[-1].name}, line {ours[-1].lineno}" if ours else "django-q"
+            raise PassFailed(f"{type(error).__module__}.{type(error).__qualname__} in {place}") from None
+
+
 def _enqueue(name: str) -> None:
     async_task(f"{MODULE}.{name}")
 
@@ -26,7 +48,7 @@ def _enqueue(name: str) -> None:
 def intercept() -> dict[str, Any]:
     """One pass of the interceptor over every source; sending starts at once if something was claimed."""
     results = {}
-    with stopping.in_worker():
+    with _in_worker():
         for source in registry.NAMES:
             result = interceptor.run(source=source)
             results[source] = result.as_dict()
@@ -37,7 +59,7 @@ def intercept() -> dict[str, Any]:
 
 def dispatch() -> dict[str, Any]:
     """One pass of the dispatcher; it calls its successor where mails fall due before the next one."""
-    with stopping.in_worker():
+    with _in_worker():
         result = dispatcher.run()
         if result.more and not (result.busy or result.refused or stopping.requested()):
             _enqueue("dispatch")
@@ -46,7 +68,7 @@ def dispatch() -> dict[str, Any]:
 
 def recover() -> dict[str, Any]:
     """One pass of recovery."""
-    with stopping.in_worker():
+    with _in_worker():
         return recovery.run().as_dict()
 
 

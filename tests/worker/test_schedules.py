@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import signal
+import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.db import DataError
 from django.utils import timezone
 from django_q.models import OrmQ, Schedule
 
@@ -77,6 +79,22 @@ def test_a_pass_that_claimed_calls_each_dispatcher_that_is_not_at_work() -> None
 def test_a_worker_starts_with_recovery_and_work() -> None:
     tasks.start_up()
     assert queued() == ["recover", "intercept", "dispatch", "dispatch"]
+
+
+@pytest.mark.parametrize("kind", ["intercept", "dispatch", "recover"])
+def test_what_django_q_stores_of_a_failed_pass_names_its_error_and_quotes_nothing(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def run(**options: Any) -> None:
+        raise DataError(1406, "Data too long for 'anna@example.org'")
+
+    monkeypatch.setattr(f"emailoffload.worker.{kind}.run", run)
+    try:
+        getattr(tasks, kind)()
+    except tasks.PassFailed as error:
+        stored = f"{error} : {traceback.format_exc()}"  # as django-q does it
+    assert "django.db.utils.DataError in " in stored
+    assert "anna@example.org" not in stored
 
 
 @pytest.mark.usefixtures("source")
