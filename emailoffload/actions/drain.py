@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from django.conf import settings
 
 from emailoffload.actions.release import release
 from emailoffload.outbox import switches
 from emailoffload.outbox.models import Claim, Email
 from emailoffload.outbox.states import OPEN, ClaimState, EmailState
-from emailoffload.worker import dispatch
+from emailoffload.sources import registry
+from emailoffload.worker import dispatch, lease, stopping
 
 
 @dataclass
@@ -45,7 +48,8 @@ def drain(*, actor: str) -> DrainResult:
     """
     started = time.monotonic()
     result = DrainResult()
-    switches.set_pause(switches.Pause(claims=True, by=actor, reason="drain"))
+    switches.set_pause(replace(switches.pause(), claims=True, by=actor, reason="drain"))
+    _wait_for_interceptors()
     for outcome in release(_unsent(), actor=actor, reason="drain"):
         if outcome.released:
             result.released += 1
@@ -61,6 +65,14 @@ def drain(*, actor: str) -> DrainResult:
 def resume(*, actor: str) -> None:
     """Claim again."""
     switches.set_pause(switches.Pause(by=actor))
+
+
+def _wait_for_interceptors() -> None:
+    """Let a pass that is at work see the pause, which it does before its next batch; a dead one's lease ends."""
+    names = [f"intercept-{source}" for source in registry.NAMES]
+    deadline = time.monotonic() + settings.LEASE_SECONDS
+    while lease.running(names) and time.monotonic() < deadline and not stopping.requested():
+        stopping.wait(0.2)
 
 
 def _unsent() -> list[int]:

@@ -186,6 +186,12 @@ class _Pass:
         self.capacity = health.capacity()
         return ""
 
+    def _no_more(self) -> str:
+        """Why nothing more is claimed in this pass, or ''; asked before the work of a batch is done for nothing."""
+        if not self.shadow and switches.pause().claims:
+            return reasons.CLAIMS_PAUSED
+        return reasons.NO_CAPACITY if self.capacity <= 0 else ""
+
     def _clock(self) -> Clock:
         return Clock(int(time.time()), settings.CLAIM_MARGIN_SECONDS, settings.MOODLE_CRON_PERIOD_SECONDS)
 
@@ -196,6 +202,10 @@ class _Pass:
         if stopping.requested() or not self.held.beat():
             self.recording.interrupted("the pass was asked to stop")
             self.result.left[reasons.STOPPED] += len(rows)
+            return
+        refusal = self._no_more()
+        if refusal:
+            self.result.left[refusal] += len(rows)
             return
         rows = list(self._without_lock(rows))
         decisions = self.source.decide(rows, self._clock())
@@ -254,6 +264,10 @@ class _Pass:
             return set()
         if not under_lock:
             return self._make(candidates, None)
+        if self.lock_refusal:
+            # They were not due yet when the batch was begun.
+            self.result.left[self.lock_refusal] += len(candidates)
+            return set()
         with cronlock.CronLock(self.lock_target) as lock:
             refusal = self._adhoc_task() if lock.acquired else reasons.CRON_RUNNING
             if refusal:

@@ -16,6 +16,7 @@ from emailoffload.outbox import switches
 from emailoffload.outbox.models import Claim, Email, RowError, Run
 from emailoffload.sandbox.ses_server import SandboxSES
 from emailoffload.sources import reasons
+from emailoffload.sources.reengagement import timing
 from emailoffload.worker import intercept
 from tests.conftest import Moodle
 
@@ -248,6 +249,39 @@ def test_no_more_is_claimed_than_the_quota_allows(moodle: Moodle, monkeypatch: p
         result = intercept.run()
     product.forget_client()
     assert (result.claimed, result.left) == (4, {reasons.NO_CAPACITY: 6})
+
+
+def test_rows_that_cannot_be_claimed_any_more_are_not_rendered(
+    moodle: Moodle, ses: SandboxSES, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from emailoffload.delivery import health
+    from emailoffload.sources.reengagement.source import ReengagementSource
+
+    settings.CLAIM_BATCH_SIZE = 2
+    soon(moodle, 6)
+    monkeypatch.setattr(health, "capacity", lambda: 2)
+    decided = []
+    decide = ReengagementSource.decide
+
+    def watched(self: Any, rows: Any, clock: Any) -> Any:
+        decided.extend(rows)
+        return decide(self, rows, clock)
+
+    monkeypatch.setattr(ReengagementSource, "decide", watched)
+    result = intercept.run()
+    assert (result.claimed, result.left) == (2, {reasons.NO_CAPACITY: 4})
+    assert len(decided) == 2
+
+
+def test_a_row_that_becomes_due_during_its_batch_is_not_claimed_under_a_lock_that_there_is_not(
+    moodle: Moodle, ses: SandboxSES, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soon(moodle, due=60)
+    moodle.execute("DELETE FROM mdl_task_scheduled WHERE component = 'mod_reengagement'")
+    later = timing.Clock(int(time.time()) + 60, 30, 300)
+    monkeypatch.setattr(intercept._Pass, "_clock", lambda self: later)
+    result = intercept.run()
+    assert (result.claimed, result.left) == (0, {reasons.LOCK_UNAVAILABLE: 3})
 
 
 def test_shadow_counts_and_claims_nothing(moodle: Moodle, ses: SandboxSES) -> None:
