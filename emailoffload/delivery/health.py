@@ -21,6 +21,8 @@ SHORTEST, LONGEST = 30.0, 300.0
 """Seconds that the breaker stays open: the first time, and at most (doubled each time in between)."""
 MOST_QUEUED = 200_000
 """However fast the account is, the outbox holds no more than this."""
+MOST_PROBES = 20
+"""While nobody knows whether SES takes mails again, the outbox holds no more than this, to find out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +98,15 @@ def healthy() -> tuple[bool, str]:
 def capacity() -> int:
     """How many more mails may be claimed now.
 
-    The outbox holds at most what can leave within SEND_DEADLINE_SECONDS at the account's rate, and at most
-    what the 24-hour quota still allows.
+    The outbox holds at most what can leave within SEND_DEADLINE_SECONDS at the account's rate, at most what
+    the 24-hour quota still allows, and only a few mails until SES has taken one after the breaker was open.
     """
     known = rate.known()
     limit = min(MOST_QUEUED, int(known.rate * settings.SEND_DEADLINE_SECONDS))
     quota = rate.available_24h(known)
     if quota is not None:
         limit = min(limit, quota)
+    if breaker() is not None:
+        limit = min(limit, MOST_PROBES)
     waiting = Email.objects.filter(state__in=[EmailState.PREPARED, EmailState.QUEUED, EmailState.SENDING])
     return max(0, limit - waiting.order_by()[: limit + 1].count())

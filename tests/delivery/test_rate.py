@@ -169,6 +169,18 @@ class TestAccount:
         queue_emails(20)
         assert health.capacity() == 0
 
+    def test_until_ses_takes_a_mail_again_only_a_few_are_claimed(self, ses: FakeSes) -> None:
+        ses.account["SendQuota"] |= {"MaxSendRate": 100.0}
+        health.trip(Outcome("account", "MessageRejected", "the sender is not verified"))
+        row = State.objects.get(name=health.BREAKER)
+        State.objects.filter(pk=row.pk).update(value=row.value | {"open_until": time.time() - 1})
+        assert health.healthy() == (True, "")
+        assert health.capacity() == health.MOST_PROBES
+        queue_emails(health.MOST_PROBES)
+        assert health.capacity() == 0
+        health.close()
+        assert health.capacity() > 10_000
+
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.mariadb
