@@ -48,6 +48,7 @@ class Held:
     holder: str
     token: str
     _beaten: float = field(default_factory=time.monotonic)
+    _lost: bool = False
 
     def beat(self) -> bool:
         """Say that we are alive; call it in every loop.
@@ -55,13 +56,14 @@ class Held:
         Writes at most four times per LEASE_SECONDS. Returns False when somebody took the lease over, which
         means that we were silent for too long: the pass must stop.
         """
-        if time.monotonic() - self._beaten < settings.LEASE_SECONDS / 4:
-            return True
+        if self._lost or time.monotonic() - self._beaten < settings.LEASE_SECONDS / 4:
+            return not self._lost
         changed = Lease.objects.filter(name=self.name, token=self.token).update(
             expires_at=_expiry(), beat_at=Now()
         )
         self._beaten = time.monotonic()
-        return changed == 1
+        self._lost = changed != 1
+        return not self._lost
 
     def release(self) -> None:
         """Give the lease back at once. A database that is gone leaves it to expire."""
