@@ -51,8 +51,8 @@ def moment(seconds: int) -> dt.datetime:
 def intend(candidates: Sequence[Candidate], run: Run | None) -> Intended:
     """Store the intent to claim, with the rendered mails, in one transaction.
 
-    Left alone are rows that another process is claiming or holds, and rows that were handed back to Moodle
-    with these very values: claiming those again would take back what a person or a fallback gave away.
+    Left alone are rows that another process is claiming, releasing or holds, and rows that were handed back to
+    Moodle with these very values: claiming those again would take back what a person or a fallback gave away.
     """
     for _ in range(3):
         taken = _taken(candidates)
@@ -69,12 +69,17 @@ def _taken(candidates: Sequence[Candidate]) -> dict[int, str]:
     held = Claim.objects.filter(intent_key__in=list(keys)).values_list("intent_key", flat=True)
     taken = {keys[key]: reasons.CLAIM_IN_PROGRESS for key in held if key is not None}
     by_row = {candidate.row_id: candidate for candidate in candidates}
-    released = Claim.objects.filter(
-        source=candidates[0].source if candidates else "", row_id__in=list(by_row), state=ClaimState.RELEASED
-    ).values_list("row_id", "before")
-    for row_id, before in released:
-        if before == dict(by_row[row_id].before):
-            taken[row_id] = reasons.HANDED_BACK
+    others = Claim.objects.filter(
+        source=candidates[0].source if candidates else "",
+        row_id__in=list(by_row),
+        state__in=[ClaimState.RELEASED, ClaimState.INTENDED, ClaimState.RELEASING],
+    ).values_list("row_id", "state", "before")
+    for row_id, state, before in others:
+        if state != ClaimState.RELEASED:
+            # Whether it was made is read from the row, which must not go on to the next reminder before.
+            taken[row_id] = reasons.CLAIM_IN_PROGRESS
+        elif before == dict(by_row[row_id].before):
+            taken.setdefault(row_id, reasons.HANDED_BACK)
     return taken
 
 

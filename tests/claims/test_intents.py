@@ -80,6 +80,18 @@ def test_killed_after_the_claim_the_mails_are_queued(moodle: Moodle) -> None:
     assert recover_intents(later())["claimed"] == 0
 
 
+def test_the_next_reminder_of_a_row_waits_until_an_interrupted_claim_of_the_row_is_settled(
+    moodle: Moodle,
+) -> None:
+    (first,) = some(moodle, 1)
+    stored = intents.intend([first], None)
+    claims.apply(swaps(stored))
+    following = candidate((first.row_id, *(first.after[name] for name in claims.COMPARED)))
+    assert intents.intend([following], None).left == {first.row_id: reasons.CLAIM_IN_PROGRESS}
+    assert recover_intents(later())["claimed"] == 1
+    assert not intents.intend([following], None).left
+
+
 def test_killed_between_and_moodle_was_faster_the_claim_is_lost(moodle: Moodle) -> None:
     found = some(moodle, 2)
     intents.intend(found, None)
