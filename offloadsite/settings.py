@@ -76,6 +76,15 @@ _MYSQL_OPTIONS: dict[str, Any] = {
     "connect_timeout": 5,
     "init_command": "SET sql_mode='STRICT_ALL_TABLES', time_zone='+00:00'",
 }
+_MOODLE_OPTIONS: dict[str, Any] = {
+    **_MYSQL_OPTIONS,
+    # Moodle's "run now" waits ten seconds for the cron lock that we hold during a claim, and recovery takes a
+    # claim or release over after LEASE_SECONDS: we wait for a locked row three times this long, no longer.
+    "init_command": f"{_MYSQL_OPTIONS['init_command']}, innodb_lock_wait_timeout=2",
+    # A server that does not answer must not keep a dispatcher from recording what it has sent.
+    "read_timeout": 30,
+    "write_timeout": 30,
+}
 _SQLITE_OPTIONS: dict[str, Any] = {
     "timeout": 20,
     "transaction_mode": "IMMEDIATE",
@@ -83,9 +92,9 @@ _SQLITE_OPTIONS: dict[str, Any] = {
 }
 
 
-def _with_options(config: dict[str, Any]) -> dict[str, Any]:
+def _with_options(config: dict[str, Any], mysql: dict[str, Any]) -> dict[str, Any]:
     """The options that every connection of a kind needs, under those that the address itself gives."""
-    defaults = _MYSQL_OPTIONS if config["ENGINE"].endswith("mysql") else _SQLITE_OPTIONS
+    defaults = mysql if config["ENGINE"].endswith("mysql") else _SQLITE_OPTIONS
     return {
         **config,
         "OPTIONS": {**defaults, **config.get("OPTIONS", {})},
@@ -97,10 +106,12 @@ def _with_options(config: dict[str, Any]) -> dict[str, Any]:
 _sqlite = "django.db.backends.sqlite3"
 DATABASES: dict[str, dict[str, Any]] = {
     "default": _with_options(
-        _values["DATABASE_URL"] or {"ENGINE": _sqlite, "NAME": str(DATA_DIR / "offload.sqlite3")}
+        _values["DATABASE_URL"] or {"ENGINE": _sqlite, "NAME": str(DATA_DIR / "offload.sqlite3")},
+        _MYSQL_OPTIONS,
     ),
     "moodle": _with_options(
-        _values["MOODLE_DATABASE_URL"] or {"ENGINE": _sqlite, "NAME": str(SAMPLE_MOODLE_PATH)}
+        _values["MOODLE_DATABASE_URL"] or {"ENGINE": _sqlite, "NAME": str(SAMPLE_MOODLE_PATH)},
+        _MOODLE_OPTIONS,
     ),
 }
 MOODLE_DB_NAME: str = _values["MOODLE_DB_NAME"] or str(DATABASES["moodle"]["NAME"])
@@ -206,8 +217,8 @@ Q_CLUSTER: dict[str, Any] = {
     "label": "Worker",
     "orm": "default",
     "workers": 2 + _values["DISPATCH_SLOTS"],
-    "timeout": 600,
-    "retry": 900,
+    "timeout": 600 + DISPATCH_BUDGET_SECONDS,
+    "retry": 900 + DISPATCH_BUDGET_SECONDS,
     "max_attempts": 1,
     "ack_failures": True,
     "catch_up": False,

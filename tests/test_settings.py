@@ -218,3 +218,11 @@ def test_a_data_folder_that_cannot_be_written_is_named_with_the_cause(tmp_path: 
     problem = keys.secret_key("", tmp_path / "file")[1]
     assert problem is not None
     assert problem.startswith("OFFLOAD_DATA_DIR: a key cannot be kept there")
+
+
+def test_the_worker_never_ends_a_dispatcher_that_is_within_its_budget(tmp_path: Path) -> None:
+    asked = (
+        "from offloadsite.settings import Q_CLUSTER as q, DISPATCH_BUDGET_SECONDS as b;"
+        "print(q['retry'] > q['timeout'] > b + 60)"
+    )
+    assert command(tmp_path, "-c", asked, DISPATCH_BUDGET_SECONDS="3600").stdout.strip() == "True"

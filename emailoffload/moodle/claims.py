@@ -40,6 +40,10 @@ class ClaimUnknown(Exception):
     """The connection broke while a claim or release was being committed: the rows will tell (recovery)."""
 
 
+class RowsLocked(Exception):
+    """Somebody holds a lock on one of the rows for longer than we wait: nothing was written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Swap:
     """One row's compare-and-swap: `before` must still hold, then `after` is written.
@@ -78,8 +82,8 @@ def apply(swaps: Sequence[Swap]) -> set[int]:
     the new values counts as ours: only a process of ours can have written them, and the caller holds the only
     intent for them (`outbox.intents`). Deadlocks and lock waits are tried again, as nothing was committed.
 
-    Raises ClaimUnknown when the connection breaks so that the outcome is open, and DatabaseError when the
-    server refuses (nothing was written then).
+    Raises ClaimUnknown when the connection breaks so that the outcome is open, RowsLocked when somebody does not
+    let go of a row, and DatabaseError when the server refuses (nothing was written then).
     """
     if len({swap.row_id for swap in swaps}) != len(swaps):
         raise ValueError("a row may occur once in a batch")
@@ -95,7 +99,7 @@ def apply(swaps: Sequence[Swap]) -> set[int]:
             if code in (_DEADLOCK, _LOCK_WAIT):
                 if attempt < _TRIES:
                     continue
-                raise
+                raise RowsLocked("somebody is changing one of the rows in Moodle's database") from error
             if _connection_lost(code):
                 connection.close()
                 raise ClaimUnknown("the connection to Moodle's database broke during a claim") from error

@@ -39,6 +39,7 @@ CLAIMS_PAUSED = "claims_paused"
 DELIVERY_UNHEALTHY = "delivery_unhealthy"
 NO_CAPACITY = "no_capacity"
 COMMITTED_LATE = "committed_late"
+ROWS_LOCKED = "rows_locked"
 STOPPED = "stopped"
 
 ROW_RESTORED = "row_restored"
@@ -77,6 +78,7 @@ MEANINGS: dict[str, Promise] = {
     DELIVERY_UNHEALTHY: _("delivery through SES is not healthy"),
     NO_CAPACITY: _("more would be claimed than can be sent in time"),
     COMMITTED_LATE: _("the claim took too long and was undone"),
+    ROWS_LOCKED: _("Moodle's database was changing rows at this moment"),
     STOPPED: _("the pass was asked to stop"),
     ROW_RESTORED: _("Moodle's row was set back, so Moodle sends it"),
     ROW_CHANGED: _("Moodle's row was changed by someone else"),

@@ -301,10 +301,9 @@ class _Pass:
             return set()
         killpoints.reached("after_intent")
         try:
-            won = claims.apply(_swaps(intended.claims.values()))
-            self.result.lost += len(intended.claims) - len(won)
+            won = self._apply(intended)
             won -= self._undo(intended, self._too_late(intended, won, lock))
-        except claims.ClaimUnknown as error:
+        except (claims.ClaimUnknown, claims.RowsLocked) as error:
             # The rows will tell: recovery settles these intents when Moodle's database is back.
             self.result.errors += 1
             raise MoodleProblem(
@@ -314,6 +313,16 @@ class _Pass:
         ours = {claim.row_id: claim.pk for claim in intended.claims.values()}
         intents.settle([ours[row] for row in won], [ours[row] for row in ours.keys() - won])
         killpoints.reached("after_marking")
+        return won
+
+    def _apply(self, intended: intents.Intended) -> set[int]:
+        try:
+            won = claims.apply(_swaps(intended.claims.values()))
+        except claims.RowsLocked:
+            # One locked row must not end the pass: this batch waits for the next one.
+            self.result.left[reasons.ROWS_LOCKED] += len(intended.claims)
+            return set()
+        self.result.lost += len(intended.claims) - len(won)
         return won
 
     def _too_late(

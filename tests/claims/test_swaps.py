@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from django.db import connections
@@ -13,7 +15,11 @@ from emailoffload.moodle import claims, guard
 from emailoffload.moodle.claims import Swap
 from emailoffload.moodle.models import InProgress
 from emailoffload.moodle.router import MoodleIsReadOnly
+from emailoffload.sandbox.ses_server import SandboxSES
+from emailoffload.sources import reasons
+from emailoffload.worker import intercept
 from tests.conftest import Moodle
+from tests.reengagement.test_decisions import soon
 
 pytestmark = pytest.mark.django_db(databases=["default", "moodle"], transaction=True)
 
@@ -131,6 +137,31 @@ def test_only_the_named_rows_are_locked_while_a_claim_is_open(moodle: Moodle) ->
             connection.rollback()
             connection.set_autocommit(True)
     assert moodle.value("SELECT emailsent FROM mdl_reengagement_inprogress WHERE id = %s", [other]) == 7
+
+
+def test_a_row_that_moodle_keeps_locked_holds_a_claim_up_for_seconds_and_does_not_end_the_pass(
+    moodle: Moodle, ses: SandboxSES, settings: Any
+) -> None:
+    settings.CLAIM_BATCH_SIZE = 2
+    (row, _), *_ = soon(moodle, 5)
+    before = moodle.rows("SELECT * FROM mdl_reengagement_inprogress WHERE id <= %s + 1", [row])
+    moodle.execute("START TRANSACTION")
+    moodle.execute("UPDATE mdl_reengagement_inprogress SET completed = 1 WHERE id = %s", [row])
+    started = time.monotonic()
+    try:
+        result = intercept.run()
+    finally:
+        moodle.execute("ROLLBACK")
+    assert time.monotonic() - started < 10
+    assert (result.claimed, result.lost, result.left) == (3, 0, {reasons.ROWS_LOCKED: 2})
+    assert moodle.rows("SELECT * FROM mdl_reengagement_inprogress WHERE id <= %s + 1", [row]) == before
+    assert intercept.run().claimed == 2
+
+
+def test_a_server_of_moodles_that_falls_silent_holds_nobody_up_for_longer_than_a_lease(settings: Any) -> None:
+    options = connections["moodle"].get_connection_params()
+    assert 0 < options["read_timeout"] < settings.LEASE_SECONDS
+    assert 0 < options["write_timeout"] < settings.LEASE_SECONDS
 
 
 def test_a_lost_connection_during_a_claim_is_reported_as_unknown(moodle: Moodle) -> None:

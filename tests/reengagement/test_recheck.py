@@ -14,7 +14,7 @@ from emailoffload.outbox.models import Claim, Email, RowError
 from emailoffload.sandbox.ses_server import SandboxSES
 from emailoffload.sources import reasons
 from emailoffload.sources.reengagement.texts import TextRenderer
-from emailoffload.worker import dispatch, eligibility, intercept
+from emailoffload.worker import dispatch, intercept, outcomes
 from tests.conftest import Moodle
 from tests.reengagement.test_decisions import ACTIVITY, soon
 
@@ -111,17 +111,25 @@ def test_of_a_row_that_completion_removed_only_the_first_mail_is_owed(
     assert sent_and_suppressed() == expected
 
 
-def test_moodles_database_is_asked_again_as_soon_as_it_is_back(moodle: Moodle, ses: SandboxSES) -> None:
+def test_a_pass_asks_moodle_again_through_a_new_connection_where_its_own_broke(
+    moodle: Moodle, ses: SandboxSES, monkeypatch: pytest.MonkeyPatch
+) -> None:
     soon(moodle, 1)
     assert intercept.run().claimed == 1
-    job = dispatch._load([Email.objects.get().pk])
-    assert len(eligibility.check(job, timezone.now()).send) == 1
+    postpone = outcomes.postpone
+
+    def postpone_for_no_time(*args: Any) -> int:
+        count = postpone(*args)
+        all_due()
+        return count
+
+    monkeypatch.setattr(outcomes, "postpone", postpone_for_no_time)
+    all_due()
     with connections["moodle"].cursor() as cursor:
         cursor.execute("SELECT CONNECTION_ID()")
         moodle.execute("KILL %s", cursor.fetchone())
-    first, second = (eligibility.check(job, timezone.now()) for _ in range(2))
-    assert list(first.postponed) == [eligibility.MOODLE_UNREACHABLE]
-    assert len(second.send) == 1
+    result = dispatch.run(budget=5.0)
+    assert (result.retried, result.sent) == (1, 1)
 
 
 def test_an_activity_whose_texts_cannot_be_prepared_is_recorded_and_the_others_go_on(
