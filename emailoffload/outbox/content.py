@@ -92,7 +92,7 @@ def seal(mail: RenderedMail | Parts) -> tuple[str, bytes]:
     }
     key_id, fernet = next(iter(_ring(tuple(settings.CONTENT_KEYS)).items()))
     token = fernet.encrypt(
-        zlib.compress(json.dumps(parts, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        zlib.compress(json.dumps(parts, ensure_ascii=False).encode("utf-8", "surrogatepass"), 1)
     )
     return key_id, base64.urlsafe_b64decode(token)
 

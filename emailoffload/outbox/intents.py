@@ -17,11 +17,15 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from emailoffload.outbox import content
+from emailoffload.outbox import bulk, content
 from emailoffload.outbox.models import Claim, Content, Email, Run
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.sources import reasons
 from emailoffload.sources.protocol import Candidate, RenderedMail
+
+MAX_STATEMENT = 4 * 1024 * 1024
+"""Bytes of contents per INSERT: servers refuse statements over max_allowed_packet, 16 MB by default; the
+driver may double binary data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,27 +93,30 @@ def _store(candidates: Sequence[Candidate], run: Run | None) -> dict[int, Claim]
     emails: list[Email] = []
     mails: list[RenderedMail] = []
     with transaction.atomic():
-        Claim.objects.bulk_create(claims)
+        bulk.insert(Claim, claims)
         _with_ids(Claim, claims)
         for claim, candidate in zip(claims, candidates, strict=True):
             for mail in candidate.mails:
                 emails.append(_email(claim, mail, now))
                 mails.append(mail)
-        Email.objects.bulk_create(emails)
+        bulk.insert(Email, emails)
         _with_ids(Email, emails)
-        contents = []
+        contents: list[Content] = []
+        size = 0
         for email, mail in zip(emails, mails, strict=True):
             key_id, body = content.seal(mail)
+            if size + len(body) > MAX_STATEMENT and contents:
+                bulk.insert(Content, contents)
+                contents, size = [], 0
             contents.append(Content(email_id=email.pk, key_id=key_id, body=body))
-        Content.objects.bulk_create(contents)
+            size += len(body)
+        bulk.insert(Content, contents)
     return {claim.row_id: claim for claim in claims}
 
 
 def _with_ids(model: type[Claim] | type[Email], rows: Sequence[Claim] | Sequence[Email]) -> None:
-    """Fill in primary keys where the server does not return them from an INSERT of several rows (MySQL)."""
-    if all(row.pk for row in rows):
-        return
-    ids = dict(model.objects.filter(ref__in=[row.ref for row in rows]).values_list("ref", "pk"))
+    """Fill in the primary keys of rows that were just inserted."""
+    ids = bulk.ids_by_ref(model, [row.ref for row in rows])
     for row in rows:
         row.pk = ids[row.ref]
 

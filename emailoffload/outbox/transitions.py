@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db import connection, transaction
@@ -107,11 +107,16 @@ def mark_sending(
             won = set(still.values_list("pk", flat=True))
         started = _sql_time(now)
         with connection.cursor() as cursor:
+            # Nothing but marks in VALUES: only then the driver makes one statement of many rows.
             cursor.executemany(
                 f"INSERT INTO {_ATTEMPTS} (email_id, number, route, started_at, outcome, error_code,"  # noqa: S608
                 " error_message, request_id, message_id, holder)"
-                " VALUES (%s, %s, 'ses', %s, 'in_flight', '', '', '', '', %s)",
-                [(email_id, number, started, holder) for email_id, number in items if email_id in won],
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                [
+                    (email_id, number, "ses", started, "in_flight", "", "", "", "", holder)
+                    for email_id, number in items
+                    if email_id in won
+                ],
             )
     return won
 
@@ -196,6 +201,9 @@ def _record_attempts(ended: Sequence[Ended], holder: str) -> None:
 
 
 def _sql_time(value: datetime) -> Any:
+    if value.tzinfo is UTC:
+        # What the line below comes to for our own times, which are UTC as the connection's are.
+        return value.replace(tzinfo=None).isoformat(" ")
     return connection.ops.adapt_datetimefield_value(value)
 
 

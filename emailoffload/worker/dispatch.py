@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from emailoffload.delivery import health, rate, ses
@@ -36,8 +36,10 @@ from emailoffload.worker.senders import Job, Result, Senders
 
 logger = logging.getLogger(__name__)
 
-BATCH = 256
+BATCH = 512
 """Mails leased and rechecked at a time."""
+AHEAD_SECONDS = 0.25
+"""How far ahead the shared rate is asked for: what bursts may exceed it by."""
 SOON = timedelta(seconds=90)
 """A pass stays on for mails that fall due so soon: the next scheduled one may start half a minute late."""
 POLL = 0.5
@@ -158,10 +160,13 @@ class _Pass:
         self.deadline = deadline
         self.token = uuid.uuid4().hex
         self.threads: int = settings.DISPATCH_THREADS
+        self.sources = eligibility.Sources()
         self.ready: deque[Job] = deque()
         self.in_flight: set[int] = set()
         self.ended: list[Result] = []
         self.rate = 0.0
+        self.allowed = 0
+        """Mails that the shared rate allows us and that have not been sent yet."""
         self.batch = BATCH
         self.not_before = 0.0
         """When the outbox, or the rate, may be asked again (monotonic)."""
@@ -176,7 +181,7 @@ class _Pass:
         self.senders = Senders(self.threads)
         try:
             while self._goes_on():
-                self._feed()
+                self._exchange(self._feed())
                 self._collect()
         finally:
             self._finish()
@@ -212,32 +217,74 @@ class _Pass:
         longest = settings.SES_CONNECT_TIMEOUT_SECONDS + settings.SES_READ_TIMEOUT_SECONDS + 10
         return timezone.now() + timedelta(seconds=max(settings.LEASE_SECONDS, longest))
 
-    def _feed(self) -> None:
-        """Keep the threads busy, with as little as possible marked `sending` ahead of them."""
+    def _feed(self) -> list[Job]:
+        """What the threads get next: they are kept busy, with as little as possible marked `sending` ahead."""
         now = time.monotonic()
         if now < self.not_before:
-            return
+            return []
         if len(self.ready) <= min(self.threads, self.batch // 2):
             self._refill()
-        window = 1 if self.probing else 3 * self.threads
-        room = window - len(self.in_flight)
+        window = self._window()
+        room = window - len(self.in_flight) + len(self.ended)
         # Small refills cost a transaction each: wait until a good part of the window is free.
-        if not self.ready or room <= 0 or room < min(window // 3, len(self.ready)):
-            return
-        granted, wait = rate.reserve(min(room, len(self.ready)), self.rate)
-        if wait:
-            self.not_before = time.monotonic() + wait
-        if granted:
-            self._send([self.ready.popleft() for _ in range(granted)])
+        if not self.ready or room <= 0 or room < min(self._half(), len(self.ready)):
+            return []
+        wanted = min(room, len(self.ready))
+        if self.allowed < wanted:
+            # A little ahead, as asking costs a transaction; never for more than is ready to leave.
+            ahead = min(len(self.ready), max(wanted, int(self.rate * AHEAD_SECONDS)))
+            granted, wait = rate.reserve(ahead - self.allowed, self.rate)
+            self.allowed += granted
+            if wait and self.allowed < wanted:
+                self.not_before = time.monotonic() + wait
+        count = min(wanted, self.allowed)
+        self.allowed -= count
+        return [self.ready.popleft() for _ in range(count)]
 
-    def _send(self, jobs: list[Job]) -> None:
-        won = transitions.mark_sending(
-            [(job.email_id, job.attempt) for job in jobs],
-            self.token,
-            self.held.holder,
-            now=timezone.now(),
-            until=self._until(),
-        )
+    def _window(self) -> int:
+        """How many mails may be marked `sending` at once."""
+        return 1 if self.probing else 3 * self.threads
+
+    def _half(self) -> int:
+        """How many ended mails are worth a transaction while there are more to send."""
+        return max(1, self._window() // 2)
+
+    def _exchange(self, jobs: list[Job]) -> None:
+        """Record what has ended and mark what is sent next, in one transaction; then send it.
+
+        A few results wait for company while there is more to send: a transaction costs more than they do.
+        """
+        few = len(self.ended) < self._half()
+        if not jobs and (not self.ended or (few and self.ready and len(self.ended) < len(self.in_flight))):
+            return
+        if self.ended:
+            killpoints.reached("before_record")
+        now = timezone.now()
+        ended = [outcomes.follow(result, now) for result in self.ended]
+        won: set[int] = set()
+
+        def write() -> None:
+            with transaction.atomic():
+                transitions.record(ended, self.token, self.held.holder, now=now)
+                if jobs:
+                    items = [(job.email_id, job.attempt) for job in jobs]
+                    won.clear()
+                    won.update(
+                        transitions.mark_sending(
+                            items, self.token, self.held.holder, now=now, until=self._until()
+                        )
+                    )
+
+        _again(write)
+        self._settled(ended)
+        if self.halt:
+            # What has just ended stops this pass: nothing of the next mails was transmitted.
+            self.in_flight |= won
+            self.ended += [Result(job, None, now) for job in jobs if job.email_id in won]
+        elif won:
+            self._send(jobs, won)
+
+    def _send(self, jobs: list[Job], won: set[int]) -> None:
         killpoints.reached("after_marking")
         if not self.in_flight:
             ses.wake()
@@ -269,7 +316,7 @@ class _Pass:
             self.result.failed += transitions.move(
                 gone, EmailState.FAILED, now=now, lease=self.token, reason="content_missing"
             )
-        checked = eligibility.check(jobs, now)
+        checked = eligibility.check(jobs, now, self.sources)
         for reason, barred in checked.suppressed.items():
             self.result.suppressed += transitions.move(
                 [job.email_id for job in barred],
@@ -289,16 +336,9 @@ class _Pass:
                 stopping.wait(max(0.0, min(POLL, self.not_before - time.monotonic())))
             return
         waiting = len(self.in_flight) - len(self.ended)
-        self.ended += self.senders.results(min(waiting, self.threads), 0.1)
-        self._record()
+        self.ended += self.senders.results(min(waiting, self._half()), 0.1)
 
-    def _record(self) -> None:
-        if not self.ended:
-            return
-        killpoints.reached("before_record")
-        now = timezone.now()
-        ended = [outcomes.follow(result, now) for result in self.ended]
-        _again(lambda: transitions.record(ended, self.token, self.held.holder, now=now))
+    def _settled(self, ended: list[transitions.Ended]) -> None:
         outcomes.count(ended, self.result)
         self.in_flight -= {item.email_id for item in ended}
         results, self.ended = self.ended, []
@@ -331,7 +371,7 @@ class _Pass:
             self.ended += self.senders.take_back()
             self.senders.close()
             self.ended += self.senders.results(len(self.in_flight) - len(self.ended), 0)
-            self._record()
+            self._exchange([])
         finally:
             _again(lambda: transitions.unlease(self.token))
 

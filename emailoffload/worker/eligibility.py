@@ -7,22 +7,31 @@ at the moment of sending, would then send nothing.
 from __future__ import annotations
 
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 from django.db import Error, connections
 
 from emailoffload.moodle.errors import MoodleProblem
 from emailoffload.outbox.models import Claim
 from emailoffload.sources import registry
-from emailoffload.sources.protocol import ClaimView
+from emailoffload.sources.protocol import ClaimView, Recheck
 from emailoffload.worker.senders import Job
 
 logger = logging.getLogger(__name__)
 MOODLE_UNREACHABLE = "moodle_unreachable"
 RECHECK_FAILED = "recheck_failed"
+
+
+class Source(Protocol):
+    """What is asked of a source here."""
+
+    def recheck(self, views: Sequence[ClaimView], now: int) -> list[Recheck]:
+        """Which claims' mails may no longer leave, and why."""
 
 
 @dataclass
@@ -35,7 +44,25 @@ class Checked:
     """Moodle could not be asked, for this reason; there is still time to ask again."""
 
 
-def check(jobs: Sequence[Job], now: datetime) -> Checked:
+SOURCE_SECONDS = 10.0
+"""How long a site's configuration is used before it is read again; rows are read each time."""
+
+
+class Sources:
+    """The sources that one pass asks, each read anew every SOURCE_SECONDS."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[float, Source]] = {}
+
+    def get(self, name: str) -> Source:
+        """The source of that name. Raises KeyError and database errors."""
+        made = self._made.get(name)
+        if made is None or time.monotonic() - made[0] > SOURCE_SECONDS:
+            made = self._made[name] = (time.monotonic(), registry.get(name))
+        return made[1]
+
+
+def check(jobs: Sequence[Job], now: datetime, sources: Sources) -> Checked:
     """Sort jobs, with a few queries per source however many there are.
 
     While Moodle cannot be asked, mails wait until their deadline; then they are sent, because a mail that is
@@ -47,7 +74,7 @@ def check(jobs: Sequence[Job], now: datetime) -> Checked:
         by_source[job.source].append(job)
     for source, mine in by_source.items():
         try:
-            barred = _barred(source, mine, now)
+            barred = _barred(sources, source, mine, now)
         except Exception as error:
             # Broad on purpose: recorded on the mails; one source's trouble must not stop the others' mails.
             logger.warning("Moodle could not be asked about %d mails (%s).", len(mine), type(error).__name__)
@@ -66,7 +93,9 @@ def check(jobs: Sequence[Job], now: datetime) -> Checked:
     return checked
 
 
-def _barred(source: str, jobs: Sequence[Job], now: datetime) -> dict[tuple[int, str | None], str]:
+def _barred(
+    sources: Sources, source: str, jobs: Sequence[Job], now: datetime
+) -> dict[tuple[int, str | None], str]:
     """Reasons by claim and role; role None stands for every role."""
     roles: dict[int, list[str]] = defaultdict(list)
     for job in jobs:
@@ -81,7 +110,7 @@ def _barred(source: str, jobs: Sequence[Job], now: datetime) -> dict[tuple[int, 
         )
     ]  # fmt: skip
     found: dict[tuple[int, str | None], str] = {}
-    for recheck in registry.get(source).recheck(views, int(now.timestamp())):
+    for recheck in sources.get(source).recheck(views, int(now.timestamp())):
         for role in recheck.roles or (None,):
             found[recheck.claim_id, role] = recheck.reason
     return found

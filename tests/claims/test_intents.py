@@ -165,3 +165,18 @@ def test_intents_cost_the_same_number_of_queries_for_any_number_of_rows(
             stored = intents.intend(part, None)
         with django_assert_max_num_queries(4):
             intents.settle([claim.pk for claim in stored.claims.values()], [])
+
+
+def test_mails_larger_together_than_a_server_takes_in_one_statement_are_stored(moodle: Moodle) -> None:
+    import os
+    from dataclasses import replace
+
+    from tests.claims.candidates import MAIL
+
+    found = some(moodle, 12)
+    large = [replace(c, mails=(replace(MAIL, html=os.urandom(750_000).hex()),)) for c in found]
+    stored = intents.intend(large, None)
+    assert len(stored.claims) == Content.objects.count() == 12
+    assert (
+        sum(len(body) for body in Content.objects.values_list("body", flat=True)) > 2 * intents.MAX_STATEMENT
+    )

@@ -42,6 +42,7 @@ VALUES = [
     "y", "o", "D", "8", "www", "http", "Quiz", "quiz", "one", "tex", "url", "mlang", "en", "amp", "lt", "data",
     "javascript", "on", "https://x.example/q", "a < b > c", "<b>x</b>", "R&D", "&amp;", "$1", "\\1", "%userid%",
     " lead", "trail ", "two  spaces", "Smile :-)", "Reś Umé", "résumé", "x" * 90, "Long name " * 9 + "end", "I\nJ",
+    "User & 15", "R & D", "A & amp", "Tom & Jerry & Co", "x & lt", "& y", "q &", "7 & 8",
 ]  # fmt: skip
 template = st.lists(
     st.sampled_from(TOKENS) | st.sampled_from(MARKUP) | st.sampled_from(WORDS), max_size=14

@@ -23,9 +23,22 @@ class StoppingCluster(Cluster):
         sentinel: Any = self.sentinel
         if sentinel is not None:
             sentinel.join(0.3)
-            if not sentinel.is_alive():
+            if not sentinel.is_alive() or _is_gone(sentinel.pid):
                 return
         super().sig_handler(signum, frame)  # type: ignore[no-untyped-call]  # django-q has no types
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether there is no such process any more.
+
+    A signal can come just after the main thread has learnt that the sentinel ended and before it has noted
+    it; asked again, `multiprocessing` then takes the sentinel for alive.
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 class Command(qcluster.Command):

@@ -19,8 +19,14 @@ DATABASES: dict[str, dict[str, Any]] = {
 }
 DATABASES["default"].setdefault("OPTIONS", {})["isolation_level"] = "read committed"
 INSTALLED_APPS = ["django.contrib.contenttypes", "post_office"]
-TEMPLATES = [{"BACKEND": "post_office.template.backends.post_office.PostOfficeTemplates", "APP_DIRS": True,
-              "OPTIONS": {"context_processors": []}}]  # fmt: skip
+TEMPLATES = [
+    {"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True},
+    {
+        "BACKEND": "post_office.template.backends.post_office.PostOfficeTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {"context_processors": []},
+    },
+]
 EMAIL_BACKEND = "post_office.EmailBackend"
 THREADS = int(os.environ.get("BENCH_PEER_THREADS", "32"))
 POST_OFFICE = {

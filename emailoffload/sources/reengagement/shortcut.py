@@ -29,7 +29,7 @@ EMPTY, WORDS, WRAPPED = range(3)
 """What a value is: nothing; inert words; inert words in the `div` around a profile text."""
 LONGEST = 200
 _WRAPPER = '<div class="text_to_html">{}</div>'
-_INERT = re.compile(r"[^\W_]+(?:(?:, |[ '’-]|(?<=[0-9]):(?=[0-9]))[^\W_]+)*")
+_INERT = re.compile(r"[^\W_]+(?:(?:, | & |[ '’-]|(?<=[0-9]):(?=[0-9]))[^\W_]+)*")
 _LEFT = re.compile(r"(?:^|[\s>(\[\"“„«=|])\Z")
 _RIGHT = re.compile(r"[,.;:!?)\]\"”“»|]*(?:[\s<]|\Z)")
 _BEFORE_EQUALS = re.compile(r"[^\s<>=]*\s*=")
@@ -141,6 +141,8 @@ class Shortcut:
         """Text after both conversions and HTML, from the values as text and as HTML; None: take the long way."""
         if (as_html and self.html is None) or reactions.reacts(htmls, self.windows.fill(htmls)):
             return None
+        if any(index < 0 and "&" in texts[-index - 1] for index in self.text.indexes):
+            return None  # in capitals, older converters read the entity of an ampersand differently
         table = self._table(texts)
         if table is None:
             return None

@@ -72,7 +72,7 @@ class ReengagementSource:
         """
         decisions: dict[int, Decision] = {}
         hopeful: list[tuple[InProgress, timing.Plan]] = []
-        facts = self._load(rows)
+        facts = self._load(rows, texts=True)
         for row in rows:
             try:
                 verdict = self._first_look(row, facts, clock)
@@ -96,8 +96,9 @@ class ReengagementSource:
         log.exception("reminder %s could not be handled", row.id, exc_info=None)
         return Decision(row.id, reasons.BROKEN_ROW, detail=f"{type(error).__name__} while handling the row")
 
-    def _load(self, rows: Sequence[InProgress]) -> _Eligibility:
-        self._load_activities({row.reengagement for row in rows})
+    def _load(self, rows: Sequence[InProgress], *, texts: bool) -> _Eligibility:
+        """What the gates need of these rows; with `texts` also what the activities' texts need."""
+        self._load_activities({row.reengagement for row in rows}, texts=texts)
         activities = {
             id_: a for id_ in {r.reengagement for r in rows} if (a := self._activities[id_]) is not None
         }
@@ -118,7 +119,9 @@ class ReengagementSource:
             modules.add((activity.cmid, row.userid))
             if activity.suppresstarget > 0:
                 targets.add((row.userid, activity.suppresstarget))
-        prepared = [p for a in activities.values() if isinstance(p := self._prepare(a), PreparedActivity)]
+        prepared = [
+            p for a in activities.values() if texts and isinstance(p := self._prepare(a), PreparedActivity)
+        ]
         learners = loaders.load_learners(
             pairs,
             groups=any(p.uses_groups for p in prepared),
@@ -132,10 +135,10 @@ class ReengagementSource:
             learners=learners,
             enrolled=enrolment.eligible(modules, int(time.time()), self.site),
             completed_targets=loaders.load_target_completions(targets) if targets else set(),
-            companies=loaders.load_company_of(users),
+            companies=loaders.load_company_of(users) if texts or self.variant.company_cc else {},
         )
 
-    def _load_activities(self, ids: set[int]) -> None:
+    def _load_activities(self, ids: set[int], *, texts: bool) -> None:
         new = ids - self._activities.keys()
         if not new:
             return
@@ -143,7 +146,7 @@ class ReengagementSource:
         for id_ in new:
             self._activities[id_] = loaded.get(id_)
         courses = {a.course.id for a in loaded.values() if a.course} - self._contexts.keys()
-        if courses:
+        if texts and courses:
             self._contexts |= textcontexts.load_text_contexts(courses, self.site)
 
     def _prepare(self, activity: Activity) -> PreparedActivity | Unrenderable:
@@ -301,9 +304,10 @@ class ReengagementSource:
         Facts §3.4: the row, the two-day rule, user, module, enrolment, suppress target, message preferences.
         A bounded number of queries. Raises database errors.
         """
+        self._activities.clear()  # an activity may have changed or gone since the last time
         rows = scan.rows_by_id([view.row_id for view in views])
         stand_ins = [_stand_in(view, rows.get(view.row_id)) for view in views]
-        facts = self._load(stand_ins)
+        facts = self._load(stand_ins, texts=False)
         found: list[Recheck] = []
         for view in views:
             reason = _row_verdict(view, rows.get(view.row_id), now)
