@@ -6,6 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from emailoffload.outbox.models import Run
@@ -58,6 +60,16 @@ def test_routine_passes_are_pruned_to_a_bound_and_those_that_say_something_stay(
     runs.prune("dispatch")
     assert Run.objects.filter(kind="dispatch", outcome="ok").count() <= 10
     assert set(Run.objects.exclude(kind="dispatch", outcome="ok")) == {refused, other}
+
+
+def test_pruning_names_few_passes_per_statement_so_that_the_claims_index_is_used(monkeypatch: Any) -> None:
+    monkeypatch.setattr(runs, "KEEP_ROUTINE", 1)
+    now = timezone.now()
+    Run.objects.bulk_create(Run(kind="dispatch", started_at=now, outcome="ok") for _ in range(251))
+    with CaptureQueriesContext(connection) as queries:
+        assert runs.prune("dispatch") == 250
+    updates = [q["sql"] for q in queries.captured_queries if q["sql"].startswith("UPDATE")]
+    assert [sql.count(", ") + 1 for sql in updates] == [100, 100, 50]
 
 
 def test_a_pass_whose_process_died_is_settled_and_a_living_one_is_not() -> None:
