@@ -38,38 +38,38 @@ SENDER_NAME_MARKUP = "sender_name_markup"
 CRON_USER_COMPANY = "cron_user_company"
 
 MEANINGS: Mapping[str, _StrPromise] = {
-    PROVIDER_DISABLED: _("Reminders are switched off for the whole site."),
-    EMAIL_PROCESSOR_DISABLED: _("Notifications by email are switched off for the whole site."),
-    PROCESSOR_LOCKED_OFF: _("The site forbids reminders by email."),
-    EMAILSTOP: _("The user has switched all notifications off."),
-    PREFERENCE_OFF: _("Reminders by email are off in the user's or the site's notification preferences."),
-    AUTH_NOLOGIN: _("The account cannot log in, so Moodle does not mail it."),
-    USER_SUSPENDED: _("The account is suspended."),
-    USER_DELETED: _("The account is deleted."),
-    NO_ADDRESS: _("The user has no email address."),
-    NOEMAILEVER: _("Moodle is set to send no mail at all (noemailever)."),
-    ADDRESS_INVALID: _("The email address is not valid."),
-    ADDRESS_DOT_INVALID: _("The email address ends in .invalid, which Moodle never mails to."),
-    BOUNCE_THRESHOLD: _("Too many mails to this user came back."),
+    PROVIDER_DISABLED: _("reminders are switched off for the whole site"),
+    EMAIL_PROCESSOR_DISABLED: _("notifications by email are switched off for the whole site"),
+    PROCESSOR_LOCKED_OFF: _("the site forbids reminders by email"),
+    EMAILSTOP: _("the user has switched all notifications off"),
+    PREFERENCE_OFF: _("reminders by email are off in the user's or the site's notification preferences"),
+    AUTH_NOLOGIN: _("the account cannot log in, so Moodle does not mail it"),
+    USER_SUSPENDED: _("the account is suspended"),
+    USER_DELETED: _("the account is deleted"),
+    NO_ADDRESS: _("the user has no email address"),
+    NOEMAILEVER: _("Moodle is set to send no mail at all (noemailever)"),
+    ADDRESS_INVALID: _("the email address is not valid"),
+    ADDRESS_DOT_INVALID: _("the email address ends in .invalid, which Moodle never mails to"),
+    BOUNCE_THRESHOLD: _("too many mails to this user came back"),
     PROCESSOR_LOCKED_MISSING: _(
         "A notification setting is missing; Moodle's own run stops with an error here."
     ),
     BOUNCE_RATIO_UNKNOWN: _(
         "Bounces are counted but no mails sent; Moodle's own run stops with an error here."
     ),
-    MNET_USER: _("The user comes from another Moodle site; Moodle rewrites the links in such mails."),
-    CHARSET_UNSUPPORTED: _("The mail must be sent in a character set other than UTF-8."),
-    DIVERT_PATTERN: _("The exceptions from diverting mail use an expression that we cannot judge."),
-    NOREPLY_IS_USER: _("The site's no-reply user is a real account, which changes mails to third parties."),
-    SENDER_UNKNOWN: _("The site has no support user to send as."),
-    SENDER_INVALID: _("The site's sender address is not valid, so its mail cannot leave."),
-    SENDER_PER_RECIPIENT: _("The sender address depends on the courses that sender and recipient share."),
+    MNET_USER: _("the user comes from another Moodle site; Moodle rewrites the links in such mails"),
+    CHARSET_UNSUPPORTED: _("the mail must be sent in a character set other than UTF-8"),
+    DIVERT_PATTERN: _("the exceptions from diverting mail use an expression that we cannot judge"),
+    NOREPLY_IS_USER: _("the site's no-reply user is a real account, which changes mails to third parties"),
+    SENDER_UNKNOWN: _("the site has no support user to send as"),
+    SENDER_INVALID: _("the site's sender address is not valid, so its mail cannot leave"),
+    SENDER_PER_RECIPIENT: _("the sender address depends on the courses that sender and recipient share"),
     SENDER_NAME_MARKUP: _(
         "The site's short name contains markup, which Moodle formats for the sender's name."
     ),
-    CRON_USER_COMPANY: _("The first site admin belongs to a company with mail settings of its own."),
+    CRON_USER_COMPANY: _("the first site admin belongs to a company with mail settings of its own"),
 }
-"""One plain sentence for each code."""
+"""The reason in words for each code, to stand in a list or in a sentence: no capital, no full stop."""
 
 LEAVES_ROW: frozenset[str] = frozenset({
     PROCESSOR_LOCKED_MISSING, BOUNCE_RATIO_UNKNOWN, MNET_USER, CHARSET_UNSUPPORTED, DIVERT_PATTERN,

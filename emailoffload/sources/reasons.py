@@ -104,5 +104,5 @@ def meaning(code: str) -> str:
     """The reason in words, without a full stop: of this module or of the message gates; else the code."""
     for table in (MEANINGS, refusals.MEANINGS):
         if code in table:
-            return str(table[code]).rstrip(".")
+            return str(table[code])
     return code.replace("_", " ")

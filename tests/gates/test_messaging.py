@@ -305,5 +305,5 @@ def test_a_real_noreply_user_changes_third_party_mails_so_the_row_is_left() -> N
 def test_every_code_has_a_meaning_and_the_ones_that_raise_leave_the_row() -> None:
     codes = {value for name, value in vars(refusals).items() if name.isupper() and isinstance(value, str)}
     assert codes == set(refusals.MEANINGS)
-    assert all(str(meaning).endswith(".") for meaning in refusals.MEANINGS.values())
+    assert not any(str(meaning).endswith(".") for meaning in refusals.MEANINGS.values())
     assert refusals.RAISES <= refusals.LEAVES_ROW <= codes
