@@ -52,10 +52,10 @@ MEANINGS: Mapping[str, _StrPromise] = {
     ADDRESS_DOT_INVALID: _("the email address ends in .invalid, which Moodle never mails to"),
     BOUNCE_THRESHOLD: _("too many mails to this user came back"),
     PROCESSOR_LOCKED_MISSING: _(
-        "A notification setting is missing; Moodle's own run stops with an error here."
+        "a notification setting is missing; Moodle's own run stops with an error here"
     ),
     BOUNCE_RATIO_UNKNOWN: _(
-        "Bounces are counted but no mails sent; Moodle's own run stops with an error here."
+        "bounces are counted but no mails sent; Moodle's own run stops with an error here"
     ),
     MNET_USER: _("the user comes from another Moodle site; Moodle rewrites the links in such mails"),
     CHARSET_UNSUPPORTED: _("the mail must be sent in a character set other than UTF-8"),
@@ -65,7 +65,7 @@ MEANINGS: Mapping[str, _StrPromise] = {
     SENDER_INVALID: _("the site's sender address is not valid, so its mail cannot leave"),
     SENDER_PER_RECIPIENT: _("the sender address depends on the courses that sender and recipient share"),
     SENDER_NAME_MARKUP: _(
-        "The site's short name contains markup, which Moodle formats for the sender's name."
+        "the site's short name contains markup, which Moodle formats for the sender's name"
     ),
     CRON_USER_COMPANY: _("the first site admin belongs to a company with mail settings of its own"),
 }
