@@ -76,7 +76,7 @@ CLAIM_TRANSITIONS: dict[ClaimState, frozenset[ClaimState]] = {
     C.RELEASING: frozenset({C.RELEASED, C.CLAIMED}),
     C.LOST: frozenset(),
     # A process that recovery thought dead may still have claimed the row: Moodle's row decides.
-    C.DROPPED: frozenset({C.CLAIMED}),
+    C.DROPPED: frozenset({C.CLAIMED, C.LOST}),
     C.RELEASED: frozenset(),
 }
 
