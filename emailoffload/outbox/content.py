@@ -131,8 +131,11 @@ def ensure_keys() -> None:
     generated a key of its own would otherwise fill the outbox with mails that the first cannot open.
     """
     ours = key_ids()
+    registered = State.objects.filter(name=REGISTRY).first()
+    if registered and ours[0] in registered.value["ids"]:
+        return
+    _make_registry()
     with transaction.atomic():
-        State.objects.bulk_create([State(name=REGISTRY, value={"ids": []})], ignore_conflicts=True)
         row = State.objects.select_for_update().get(name=REGISTRY)
         known: list[str] = row.value["ids"]
         if known and not set(known) & set(ours):
@@ -144,6 +147,15 @@ def ensure_keys() -> None:
         if ours[0] not in known:
             row.value = {"ids": [ours[0], *known]}
             row.save()
+
+
+def _make_registry() -> None:
+    """Make the registry's row if there is none; never in a transaction that goes on to lock it.
+
+    An INSERT that meets the row keeps a shared lock on it, and of two transactions that both have one neither
+    gets the other: a deadlock.
+    """
+    State.objects.bulk_create([State(name=REGISTRY, value={"ids": []})], ignore_conflicts=True)
 
 
 def missing_keys() -> list[str]:
@@ -182,8 +194,8 @@ def reencrypt(batch: int = 500, after: int = 0) -> tuple[int, int]:
 
 def forget_unused_keys() -> list[str]:
     """Register exactly the newest key and those that contents still need; returns the registered ids."""
+    _make_registry()
     with transaction.atomic():
-        State.objects.bulk_create([State(name=REGISTRY, value={"ids": []})], ignore_conflicts=True)
         row = State.objects.select_for_update().get(name=REGISTRY)
         used = set(Content.objects.order_by().values_list("key_id", flat=True).distinct())
         newest = key_ids()[0]

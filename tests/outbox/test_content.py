@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
+from django.db import connections
 
 from emailoffload.outbox import content
 from emailoffload.outbox.models import Content, State
@@ -69,6 +72,24 @@ class TestKeysInUse:
         settings.CONTENT_KEYS = [Fernet.generate_key().decode()]
         with pytest.raises(content.ForeignKeys, match="same value on every host"):
             content.ensure_keys()
+
+    def test_many_passes_that_start_at_once_register_the_key_together(self) -> None:
+        def passes(ready: threading.Barrier) -> None:
+            try:
+                for _ in range(25):
+                    ready.wait(20)
+                    content.ensure_keys()
+            except BaseException:
+                ready.abort()
+                raise
+            finally:
+                connections.close_all()
+
+        ready = threading.Barrier(6)
+        with ThreadPoolExecutor(6) as pool:
+            for done in [pool.submit(passes, ready) for _ in range(6)]:
+                done.result()
+        assert State.objects.get().value["ids"] == content.key_ids()
 
     def test_a_new_key_in_front_of_a_known_one_is_registered(self, settings: Any) -> None:
         content.ensure_keys()
