@@ -140,6 +140,12 @@ def main() -> None:
         done = _intercept(*args)
     elif what == "moodle":
         done = _moodle(*args)
+    elif what == "release":
+        from emailoffload.actions.release import release
+        from emailoffload.outbox.models import Claim
+
+        ids = list(Claim.objects.values_list("pk", flat=True))
+        done = {"released": sum(o.released for o in release(ids, actor="tester", reason="test"))}
     elif what == "dispatch":
         from emailoffload.worker import dispatch
 

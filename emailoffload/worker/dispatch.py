@@ -141,7 +141,7 @@ def _paused(result: DispatchResult) -> bool:
     pause = switches.pause()
     if pause.sends:
         result.refused = f"Sending is paused by {pause.by or 'somebody'}."
-        result.cure = "Resume it on the Overview page, or with manage.py drain --resume."
+        result.cure = "Resume it with manage.py drain --resume."
     return pause.sends
 
 

@@ -295,6 +295,7 @@ class _Pass:
 
     def _make(self, candidates: Sequence[Candidate], lock: cronlock.CronLock | None) -> set[int]:
         """Steps 1 to 3 for one batch; `lock` is Moodle's cron lock where the rows are already due."""
+        begun = time.time()
         intended = intents.intend(candidates, self.recording.row)
         self.result.left.update(intended.left.values())
         if not intended.claims:
@@ -302,7 +303,7 @@ class _Pass:
         killpoints.reached("after_intent")
         try:
             won = self._apply(intended)
-            won -= self._undo(intended, self._too_late(intended, won, lock))
+            won -= self._undo(intended, self._too_late(intended, won, lock, begun))
         except (claims.ClaimUnknown, claims.RowsLocked) as error:
             # The rows will tell: recovery settles these intents when Moodle's database is back.
             self.result.errors += 1
@@ -326,11 +327,18 @@ class _Pass:
         return won
 
     def _too_late(
-        self, intended: intents.Intended, won: set[int], lock: cronlock.CronLock | None
+        self, intended: intents.Intended, won: set[int], lock: cronlock.CronLock | None, begun: float
     ) -> set[int]:
-        """Rows whose claim may not have been committed before a run of Moodle's could read them as due."""
+        """Rows whose claim may not have been committed before a run of Moodle's could read them as due.
+
+        Also all rows of a process that slept for so long since its intent that recovery may have given the
+        intent up and forgotten its mails.
+        """
+        now = time.time()
+        if now - begun > settings.LEASE_SECONDS:
+            log.warning("a claim of %s rows took longer than a lease; they are handed back", len(won))
+            return set(won)
         if lock is None:
-            now = time.time()
             return {row for row in won if intended.claims[row].before["emailtime"] <= now}
         if lock.still_held():
             return set()

@@ -10,7 +10,16 @@ import os
 import signal
 import threading
 
-NAMES = ("after_intent", "after_claim", "after_marking", "before_send", "after_send", "before_record")
+NAMES = (
+    "after_intent",
+    "after_claim",
+    "after_marking",
+    "before_send",
+    "after_send",
+    "before_record",
+    "release_reserved",
+    "release_written",
+)
 _wanted, _, _count = os.environ.get("OFFLOAD_KILL_AT", "").partition(":")
 _left = int(_count or 1)
 _lock = threading.Lock()

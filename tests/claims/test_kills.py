@@ -80,3 +80,26 @@ def test_a_killed_interceptor_leaves_moodles_lock_free(moodle: Moodle, ses: Sand
     while not cronlock.is_free(cronlock.reengagement_lock_target()):
         assert time.monotonic() < until, "the server must drop the lock with the connection"
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("point", ["release_reserved", "release_written"])
+def test_killed_while_handing_back_each_row_is_moodles_or_ours_and_never_both(
+    moodle: Moodle, ses: SandboxSES, point: str
+) -> None:
+    two_batches(moodle, ahead=True)
+    claimed = intercept.run().claimed
+    process = spawn("release", env={"OFFLOAD_KILL_AT": point})
+    start([process])
+    assert process.wait(60) == -signal.SIGKILL, process.communicate()
+    assert dispatch.run(until_empty=True).sent == 0, (
+        "what is being handed back is out of the dispatcher's reach"
+    )
+    recover_intents(timezone.now() + dt.timedelta(minutes=5))
+    states = set(Claim.objects.values_list("state", flat=True))
+    back = moodle.value("SELECT COUNT(*) FROM mdl_reengagement_inprogress WHERE emailsent = 0")
+    if point == "release_written":
+        assert (states, back) == ({"released"}, claimed)
+        assert set(Email.objects.values_list("state", flat=True)) == {"released"}
+    else:
+        assert (states, back) == ({"claimed"}, 0)
+        assert set(Email.objects.values_list("state", "lease")) == {("queued", "")}

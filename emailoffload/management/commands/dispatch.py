@@ -13,6 +13,7 @@ from emailoffload.worker import dispatch, stopping
 class Command(ReportingCommand):
     """Send what is due: one pass."""
 
+    needs_our_database = True
     help = (
         "Send what is due in the outbox. One pass: it ends when nothing is due or falls due within 90 "
         "seconds, at the latest when its budget is used up."

@@ -16,6 +16,7 @@ from emailoffload.worker import stopping
 class Command(ReportingCommand):
     """Stop claiming, hand unsent claims back to Moodle, send what is due, report."""
 
+    needs_our_database = True
     help = (
         "Before planned downtime: stop claiming, hand unsent claims back to Moodle, send what is due, report."
     )

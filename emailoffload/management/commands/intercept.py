@@ -14,6 +14,7 @@ from emailoffload.worker import intercept, stopping
 class Command(ReportingCommand):
     """Claim due and soon due mail: one pass."""
 
+    needs_our_database = True
     help = (
         "Find reminders that are due or soon due, render and claim them. One pass; prints counts by reason."
     )

@@ -11,6 +11,7 @@ from emailoffload.worker import schedules
 class Command(ReportingCommand):
     """Create, repair and remove our schedules; the worker does the same when it starts."""
 
+    needs_our_database = True
     help = "Create and repair the schedules that the worker runs. The worker does this itself when it starts."
 
     def handle(self, *args: Any, **options: Any) -> None:

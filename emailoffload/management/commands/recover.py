@@ -11,6 +11,7 @@ from emailoffload.worker import recover
 class Command(ReportingCommand):
     """Settle intents, releases, leases and sends whose process has died: one pass."""
 
+    needs_our_database = True
     help = "Settle intents, releases, leases and sends that a dead process left behind. One pass."
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -15,6 +15,7 @@ from emailoffload.moodle.errors import MoodleProblem, check_reachable
 class Command(ReportingCommand):
     """Hand claims back to Moodle, where nothing of them has left."""
 
+    needs_our_database = True
     help = "Hand claims back to Moodle by the exact reverse of the claim, where nothing of them has left."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -1,0 +1,79 @@
+"""A claim that may have come too late is undone at once: whatever Moodle's run does then, it does alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+
+import pytest
+
+from emailoffload.moodle import claims, cronlock
+from emailoffload.outbox.models import Claim, Email
+from emailoffload.sandbox.ses_server import SandboxSES
+from emailoffload.sources import reasons
+from emailoffload.worker import intercept
+from tests.conftest import Moodle
+
+pytestmark = pytest.mark.django_db(databases=["default", "moodle"], transaction=True)
+
+
+def three(moodle: Moodle, *, due: int) -> list[tuple[int, int, int]]:
+    """Three reminders that are owed: (id, emailsent, emailtime)."""
+    moodle.execute("DELETE FROM mdl_reengagement_inprogress WHERE reengagement <> 13 OR userid > 20")
+    moodle.execute("UPDATE mdl_reengagement_inprogress SET emailtime = %s", [int(time.time()) + due])
+    return rows(moodle)
+
+
+def rows(moodle: Moodle) -> list[tuple[int, int, int]]:
+    return moodle.rows("SELECT id, emailsent, emailtime FROM mdl_reengagement_inprogress ORDER BY id")
+
+
+def after_the_claim(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
+    """Let something happen just after the claim was committed, and before the pass looks at the clock."""
+    whole = claims.apply
+    done: list[bool] = []
+
+    def apply(swaps: Sequence[claims.Swap]) -> set[int]:
+        won = whole(swaps)
+        if not done:
+            done.append(True)
+            happens()
+        return won
+
+    monkeypatch.setattr(claims, "apply", apply)
+
+
+def nothing_is_claimed(moodle: Moodle, before: list[tuple[int, int, int]]) -> None:
+    result = intercept.run()
+    assert (result.claimed, result.left) == (0, {reasons.COMMITTED_LATE: len(before)})
+    assert rows(moodle) == before
+    assert set(Claim.objects.values_list("state", flat=True)) == {"lost"}
+    assert not Email.objects.exists()
+
+
+@pytest.mark.parametrize("seconds", [400, 3700], ids=["the due time has passed", "slept past its lease"])
+def test_a_claim_ahead_that_was_committed_late_is_undone(
+    moodle: Moodle, ses: SandboxSES, monkeypatch: pytest.MonkeyPatch, settings: SimpleNamespace, seconds: int
+) -> None:
+    settings.LEASE_SECONDS = 3600
+    settings.CLAIM_LEAD_SECONDS = 7200
+    before = three(moodle, due=300 if seconds < 3600 else 7000)
+    offset = [0]
+    clock = SimpleNamespace(time=lambda: time.time() + offset[0], monotonic=time.monotonic)
+    monkeypatch.setattr(intercept, "time", clock)
+    after_the_claim(monkeypatch, lambda: offset.__setitem__(0, seconds))
+    nothing_is_claimed(moodle, before)
+
+
+def test_a_claim_during_which_moodles_lock_was_lost_is_undone(
+    moodle: Moodle, ses: SandboxSES, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = three(moodle, due=-60)
+    name = cronlock.lock_name_mysql("moodle", "mdl_", cronlock.reengagement_lock_target())
+
+    def cut() -> None:
+        moodle.execute(f"KILL {moodle.value('SELECT IS_USED_LOCK(%s)', [name])}")
+
+    after_the_claim(monkeypatch, cut)
+    nothing_is_claimed(moodle, before)
