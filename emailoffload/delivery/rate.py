@@ -67,6 +67,15 @@ def reserve(wanted: int, rate: float) -> tuple[int, float]:
 
     What is reserved and not sent is lost to the bucket: at most a moment of sending.
     """
+    try:
+        return _reserve(wanted, rate)
+    except State.DoesNotExist:
+        # Made outside of the transaction that locks it: two that insert and then lock would deadlock.
+        State.objects.bulk_create([State(name=BUCKET)], ignore_conflicts=True)
+        return _reserve(wanted, rate)
+
+
+def _reserve(wanted: int, rate: float) -> tuple[int, float]:
     with transaction.atomic():
         row = _locked(BUCKET)
         now = row.now.timestamp()  # type: ignore[attr-defined]  # annotated in _locked
@@ -81,13 +90,8 @@ def reserve(wanted: int, rate: float) -> tuple[int, float]:
 
 
 def _locked(name: str) -> State:
-    """The row, made if missing and locked until the transaction ends, with the database's time as `now`."""
-    query = State.objects.select_for_update().annotate(now=Now()).filter(name=name)
-    row = query.first()
-    if row is None:
-        State.objects.bulk_create([State(name=name)], ignore_conflicts=True)
-        row = query.get()
-    return row
+    """The row, locked until the transaction ends, with the database's time as `now`. Raises DoesNotExist."""
+    return State.objects.select_for_update().annotate(now=Now()).get(name=name)
 
 
 def _granted() -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -180,6 +182,29 @@ class TestAccount:
         assert health.capacity() == 0
         health.close()
         assert health.capacity() > 10_000
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.mariadb
+def test_dispatchers_that_are_the_first_ever_do_not_deadlock_on_the_bucket() -> None:
+    def reserves(ready: threading.Barrier) -> None:
+        try:
+            for _ in range(25):
+                if ready.wait(20) == 0:
+                    State.objects.filter(name=rate.BUCKET).delete()
+                ready.wait(20)
+                rate.reserve(1, 1000.0)
+        except BaseException:
+            ready.abort()
+            raise
+        finally:
+            connections.close_all()
+
+    ready = threading.Barrier(6)
+    with ThreadPoolExecutor(6) as pool:
+        for done in [pool.submit(reserves, ready) for _ in range(6)]:
+            done.result()
+    assert State.objects.get(name=rate.BUCKET).value["granted"] == 6
 
 
 @pytest.mark.django_db(transaction=True)
