@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from django.db.models.functions import Now
@@ -43,6 +45,18 @@ class Recording:
         self.outcome, self.message = "interrupted", message
 
 
+@cache
+def _tame_garbage_collector() -> None:
+    """Once per process: what is loaded by now stays for good, and collections are rarer.
+
+    The SDK's models are some hundred thousand objects; looking through them again and again took a
+    twentieth of a pass's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
+
+
 @contextmanager
 def record(kind: str, holder: str = "") -> Iterator[Recording]:
     """Record a pass of `kind` ("intercept", "dispatch", "recover"); `holder` is that of its lease.
@@ -50,6 +64,7 @@ def record(kind: str, holder: str = "") -> Iterator[Recording]:
     The block fills `counts` (numbers and maps of numbers, never addresses) and may set the outcome. An
     exception is recorded by its class only, because its text may hold an address, and goes on.
     """
+    _tame_garbage_collector()
     row = Run.objects.create(kind=kind, started_at=timezone.now(), holder=holder or holder_name())
     recording = Recording(row)
     try:

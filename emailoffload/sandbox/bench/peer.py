@@ -23,6 +23,7 @@ def main() -> None:
     count = int(sys.argv[1])
     call_command("migrate", verbosity=0)
     Email._default_manager.all().delete()
+    queued = time.time()
     half = BODY[: len(BODY) // 2]  # about the size of the text part of the same mail
     for begin in range(0, count, 500):
         mail.send_many(
@@ -38,6 +39,7 @@ def main() -> None:
                 for number in range(begin, min(begin + 500, count))
             ]
         )
+    queueing = time.time() - queued
     print("ready", flush=True)
     sys.stdin.readline()
     connection.close()  # its processes are forked and must not share one
@@ -51,6 +53,7 @@ def main() -> None:
         json.dumps(
             {
                 "seconds": ended - started,
+                "queueing": queueing,
                 "sent": sent,
                 "peak_mib": max(one.ru_maxrss for one in used) / 1024,
             }
