@@ -7,6 +7,7 @@ below is written in our own terms; its answers were compared with those of PHP 8
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from string import ascii_letters, digits
 
 _ATOM = frozenset(ascii_letters + digits + "!#$%&'*+-/=?^_`{|}~")
@@ -21,6 +22,7 @@ LONGEST_COUNTED, LONGEST_LOCAL = 254, 64
 LONGEST_LABEL = 63
 
 
+@lru_cache(maxsize=20_000)
 def valid_address(text: str) -> bool:
     """Whether Moodle would mail to this address (`validate_email`).
 
