@@ -37,7 +37,7 @@ def no_lead() -> None:
         return self._make(candidates, None) if candidates else set()  # type: ignore[no-any-return]
 
     intercept._Pass._claim = hasty  # type: ignore[method-assign]
-    intercept._Pass._too_late = lambda self, intended, won, lock: set()  # type: ignore[method-assign]
+    intercept._Pass._too_late = lambda *args: set()  # type: ignore[method-assign]
     intercept._Pass._without_lock = lambda self, rows: iter(rows)  # type: ignore[method-assign]
 
 

@@ -84,7 +84,11 @@ def race(
         ),
     )
     reports = [result(process) for process in interceptors]
-    mailed = result(cron)
+    mailed = Counter(result(cron)["mailed"])
+    # What the interceptors left at the very end, Moodle's next run finds.
+    last = spawn("moodle", 0, 0, "lock" if lock else "none", variant)
+    start([last])
+    mailed += Counter(result(last)["mailed"])
     assert not any(report["refused"] for report in reports), reports
     ours = Counter(
         Email.objects.filter(state=EmailState.QUEUED, claim__state=ClaimState.CLAIMED).values_list(
@@ -94,7 +98,7 @@ def race(
     assert (
         sum(report["claimed"] for report in reports) == Claim.objects.filter(state=ClaimState.CLAIMED).count()
     )
-    return Ledger(owed, Counter(mailed["mailed"]), ours)
+    return Ledger(owed, mailed, ours)
 
 
 @pytest.mark.parametrize("lock", [True, False], ids=["with the lock", "lock not available"])
