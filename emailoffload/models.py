@@ -1,4 +1,4 @@
-"""Django looks for models here; they live in `outbox`."""
+"""Django looks for models here; they live in `outbox` and `policy`."""
 
 from emailoffload.outbox.models import (
     Attempt,
@@ -11,5 +11,19 @@ from emailoffload.outbox.models import (
     Run,
     State,
 )
+from emailoffload.policy.models import CopyRule, GroupCompany, SensitiveTemplate
 
-__all__ = ["Attempt", "AuditEntry", "Claim", "Content", "Email", "Lease", "RowError", "Run", "State"]
+__all__ = [
+    "Attempt",
+    "AuditEntry",
+    "Claim",
+    "Content",
+    "CopyRule",
+    "Email",
+    "GroupCompany",
+    "Lease",
+    "RowError",
+    "Run",
+    "SensitiveTemplate",
+    "State",
+]

@@ -389,6 +389,8 @@ class Company(MoodleTable):
 
     name = models.CharField(max_length=50)
     profileid = models.BigIntegerField()
+    emailprofileid = models.BigIntegerField(null=True)
+    """The profile field that holds the addresses of a user's supervisors."""
     reengccemail = models.TextField(null=True)
 
     class Meta(MoodleTable.Meta):
@@ -396,13 +398,75 @@ class Company(MoodleTable):
 
 
 class CompanyUser(MoodleTable):
-    """A user's place in a company; the first row by id is the user's company."""
+    """A user's place in a department of a company; the first row by id is the user's company.
+
+    `managertype` is 1 for a company manager, 2 for a department manager.
+    """
 
     companyid = models.BigIntegerField()
     userid = models.BigIntegerField()
+    managertype = models.IntegerField()
+    departmentid = models.BigIntegerField()
+    suspended = models.IntegerField()
 
     class Meta(MoodleTable.Meta):
         db_table = table("company_users")
+
+
+class Department(MoodleTable):
+    """A department of a company; `parent` is 0 for the company's own, the top of its tree."""
+
+    name = models.CharField(max_length=255)
+    company = models.BigIntegerField()
+    parent = models.BigIntegerField(null=True)
+
+    class Meta(MoodleTable.Meta):
+        db_table = table("department")
+
+
+class QueuedEmail(MoodleTable):
+    """A row of IOMAD's mail queue; `sent` NULL is waiting. The body may hold a password in clear text."""
+
+    templatename = models.CharField(max_length=100, null=True)
+    modifiedtime = models.BigIntegerField()
+    sent = models.BigIntegerField(null=True)
+    subject = models.CharField(max_length=255)
+    body = models.TextField()
+    companyid = models.BigIntegerField()
+    courseid = models.BigIntegerField(null=True)
+    userid = models.BigIntegerField()
+    senderid = models.BigIntegerField(null=True)
+    headers = models.TextField(null=True)
+    due = models.BigIntegerField()
+
+    class Meta(MoodleTable.Meta):
+        db_table = table("email")
+
+
+class EmailTemplate(MoodleTable):
+    """A company's own version of a mail of IOMAD's: who else gets it, who it is from, whether it is off.
+
+    One row per company, name and language; newer versions keep the languages in a table of their own.
+    """
+
+    companyid = models.BigIntegerField()
+    name = models.CharField(max_length=50)
+    lang = models.CharField(max_length=20)
+    disabled = models.IntegerField()
+    disabledmanager = models.IntegerField()
+    disabledsupervisor = models.IntegerField()
+    emailto = models.CharField(max_length=1333, null=True)
+    emailtoother = models.CharField(max_length=1333, null=True)
+    emailcc = models.CharField(max_length=1333, null=True)
+    emailccother = models.CharField(max_length=1333, null=True)
+    emailfrom = models.BigIntegerField(null=True)
+    emailfromother = models.CharField(max_length=100, null=True)
+    emailfromothername = models.TextField(null=True)
+    emailreplyto = models.BigIntegerField(null=True)
+    emailreplytoother = models.CharField(max_length=100, null=True)
+
+    class Meta(MoodleTable.Meta):
+        db_table = table("email_template")
 
 
 class JobAssignment(MoodleTable):
@@ -417,12 +481,20 @@ MODELS: tuple[type[MoodleTable], ...] = (
     UserInfoField, UserInfoData, Group, GroupMember, Context, RoleAssignment,
     RoleCapability, Capability, Enrol, UserEnrolment, Config, ConfigPlugin, MessageProvider,
     MessageProcessor, ScheduledTask, AdhocTask, TaskLog, FilterActive, FilterConfig, Company, CompanyUser,
-    JobAssignment,
+    Department, QueuedEmail, EmailTemplate, JobAssignment,
 )  # fmt: skip
-IOMAD_TABLES: frozenset[str] = frozenset({table("company"), table("company_users")})
+IOMAD_TABLES: frozenset[str] = frozenset(
+    {table("company"), table("company_users"), table("department"), table("email"), table("email_template")}
+)
 """Tables that every IOMAD site has and plain Moodle has not."""
 OPTIONAL_TABLES: frozenset[str] = IOMAD_TABLES | {table("job_assignment")}
-OPTIONAL_COLUMNS: frozenset[tuple[str, str]] = frozenset({(table("company"), "reengccemail")})
+OPTIONAL_COLUMNS: frozenset[tuple[str, str]] = frozenset(
+    {
+        (table("company"), "reengccemail"),
+        (table("email_template"), "lang"),
+        (table("email_template"), "emailfromothername"),
+    }
+)
 
 
 def columns_of(model: type[models.Model]) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ def intent_key(candidate: Candidate) -> str:
     return _key(candidate.source, candidate.row_id, candidate.before)
 
 
-def _key(source: str, row_id: int, before: Mapping[str, int]) -> str:
+def _key(source: str, row_id: int, before: Mapping[str, int | None]) -> str:
     return f"{source}:{row_id}:" + ":".join(str(before[name]) for name in sorted(before))
 
 
@@ -125,6 +125,7 @@ def _claim(candidate: Candidate, run: Run | None, now: dt.datetime) -> Claim:
     return Claim(
         source=candidate.source,
         row_id=candidate.row_id,
+        template=candidate.template[:100],
         intent_key=intent_key(candidate),
         before=dict(candidate.before),
         after=dict(candidate.after),
@@ -153,7 +154,9 @@ def _email(claim: Claim, mail: RenderedMail, now: dt.datetime) -> Email:
     return Email(
         claim=claim,
         source=claim.source,
+        template=claim.template,
         role=mail.role,
+        origin=mail.origin[:120],
         user_id=claim.user_id,
         recipient_id=mail.recipient_id,
         activity_id=claim.activity_id,

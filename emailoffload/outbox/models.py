@@ -64,6 +64,8 @@ class Claim(models.Model):
     ref = models.UUIDField(_("reference"), default=uuid.uuid4, unique=True, editable=False)
     source = models.CharField(_("source"), max_length=30)
     row_id = models.BigIntegerField(_("row in Moodle"))
+    template = models.CharField(_("template"), max_length=100, blank=True, default="")
+    """IOMAD's name of the kind of mail; empty for reminders."""
     intent_key = models.CharField(max_length=120, null=True, blank=True, unique=True, editable=False)
     """Source, row and the values read: while it is set no other process can mean to claim the same mail."""
     state = models.CharField(_("state"), max_length=12, choices=ClaimState, default=ClaimState.INTENDED)
@@ -121,8 +123,11 @@ class Email(models.Model):
         related_name="resends",
     )
     source = models.CharField(_("source"), max_length=30)
+    template = models.CharField(_("template"), max_length=100, blank=True, default="")
     role = models.CharField(_("role"), max_length=12)
     """user, thirdparty, manager, copy"""
+    origin = models.CharField(_("recipient because of"), max_length=120, blank=True, default="")
+    """Why a copy has this recipient, in words: the copy rule's name, the template's Cc; empty for the user's own."""
     user_id = models.BigIntegerField(_("about user"))
     recipient_id = models.BigIntegerField(_("recipient's user id"), null=True, blank=True)
     activity_id = models.BigIntegerField(_("activity"))
@@ -154,11 +159,14 @@ class Email(models.Model):
     delivered_at = models.DateTimeField(_("delivered"), null=True, blank=True)
     bounced_at = models.DateTimeField(_("bounced"), null=True, blank=True)
     complained_at = models.DateTimeField(_("complained"), null=True, blank=True)
+    erased_at = models.DateTimeField(_("content erased"), null=True, blank=True)
+    """When what the mail said was erased; the email itself stays on record."""
 
     class Meta:
         verbose_name = _("email")
         verbose_name_plural = _("emails")
         ordering = ["-id"]
+        permissions = [("resend_email", _("Can resend an email"))]
         indexes = [
             models.Index(fields=["state", "next_try_at"], name="email_due"),
             models.Index(fields=["lease"], name="email_lease"),

@@ -34,6 +34,8 @@ class RenderedMail:
     recipient_id: int | None = None
     """Moodle's user id of the recipient; None for an address without a user."""
     sensitive: bool = False
+    origin: str = ""
+    """Why a copy has this recipient, in words; '' for the mail to the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +44,9 @@ class Candidate:
 
     source: str
     row_id: int
-    before: Mapping[str, int]
+    before: Mapping[str, int | None]
     """The columns that the claim compares, with the values read."""
-    after: Mapping[str, int]
+    after: Mapping[str, int | None]
     """The columns that the claim writes, with their new values."""
     under_lock: bool
     """True where the claim is safe only while Moodle's cron lock is ours; False: claimed ahead."""
@@ -65,6 +67,8 @@ class Candidate:
     company_id: int | None = None
     company_name: str = ""
     mails: tuple[RenderedMail, ...] = ()
+    template: str = ""
+    """IOMAD's name of the kind of mail; '' for reminders."""
     rearm: int = 0
     """Seconds until the next mail, where the value to write depends on the moment of the claim; else 0."""
 
@@ -90,8 +94,8 @@ class ClaimView:
     activity_id: int
     due: int
     completiontime: int
-    before: Mapping[str, int]
-    after: Mapping[str, int]
+    before: Mapping[str, int | None]
+    after: Mapping[str, int | None]
     roles: Sequence[Role] = field(default_factory=tuple)
 
 

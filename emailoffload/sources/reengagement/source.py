@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from emailoffload.moodle import enrolment, loaders, messaging, models, textcontexts, variants
@@ -330,8 +330,12 @@ class ReengagementSource:
 def _stand_in(view: ClaimView, row: InProgress | None) -> InProgress:
     """The claim's row as it is, or as it was where it is gone, so that the same loading serves both."""
     return row or InProgress(
-        view.row_id, view.activity_id, view.user_id, view.completiontime, view.due, view.after["emailsent"], 0
+        view.row_id, view.activity_id, view.user_id, view.completiontime, view.due, _sent(view.after), 0
     )
+
+
+def _sent(values: Mapping[str, int | None]) -> int:
+    return values["emailsent"] or 0
 
 
 def _row_verdict(view: ClaimView, row: InProgress | None, now: int) -> str:
@@ -341,7 +345,7 @@ def _row_verdict(view: ClaimView, row: InProgress | None, now: int) -> str:
     if row is None:
         # Deleted by Moodle's completion phase, or by a reset. With something sent before, Moodle would have
         # sent nothing more; as the first mail it is owed, but only if completion is why the row is gone.
-        if view.before["emailsent"] >= 1:
+        if _sent(view.before) >= 1:
             return reasons.COMPLETED_MEANWHILE
         return "" if view.completiontime < now else reasons.ROW_REMOVED
     values = (row.emailsent, row.emailtime)
@@ -349,7 +353,7 @@ def _row_verdict(view: ClaimView, row: InProgress | None, now: int) -> str:
         return ""
     if values == (view.before["emailsent"], view.before["emailtime"]):
         return reasons.ROW_RESTORED
-    if row.emailsent > view.after["emailsent"] and row.emailtime >= view.after["emailtime"]:
+    if row.emailsent > _sent(view.after) and row.emailtime >= (view.after["emailtime"] or 0):
         # Somebody read our values and went on from them: a later reminder of the row was claimed by us, or
         # mailed by Moodle. That takes nothing from this one.
         return ""
