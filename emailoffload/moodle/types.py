@@ -94,6 +94,35 @@ class InProgress:
     emailsent: int
     completed: int
 
+    @property
+    def due(self) -> int:
+        """When the mail is due."""
+        return self.emailtime
+
+    @property
+    def activity_id(self) -> int:
+        """The activity that the row belongs to."""
+        return self.reengagement
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRow:
+    """A waiting row of IOMAD's `email`, without what it says (facts §1.3)."""
+
+    id: int
+    templatename: str | None
+    modifiedtime: int
+    due: int
+    companyid: int
+    courseid: int | None
+    userid: int
+    senderid: int | None
+
+    @property
+    def activity_id(self) -> int:
+        """0: the mails of the queue belong to no activity."""
+        return 0
+
 
 @dataclass(frozen=True, slots=True)
 class ProfileField:
