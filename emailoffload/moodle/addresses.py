@@ -20,6 +20,8 @@ LONGEST = 320
 LONGEST_COUNTED, LONGEST_LOCAL = 254, 64
 """Longest address and longest part before the @, where quotes and escaping backslashes do not count."""
 LONGEST_LABEL = 63
+PHP_SPACE = " \t\n\r\0\x0b"
+"""What PHP's trim() takes away."""
 
 
 @lru_cache(maxsize=20_000)
@@ -37,6 +39,12 @@ def valid_address(text: str) -> bool:
         and not _too_long(text)
         and (_is_literal(text[end + 1 :]) or _is_domain(text[end + 1 :]))
     )
+
+
+def valid_in(text: str | None) -> tuple[str, ...]:
+    """The valid addresses of a list: split at commas and trimmed, in order, doubles kept (facts §2.8)."""
+    parts = (part.strip(PHP_SPACE) for part in (text or "").split(","))
+    return tuple(part for part in parts if valid_address(part))
 
 
 def is_domain_name(text: str) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from emailoffload.moodle import models, refusals, senders
-from emailoffload.moodle.addresses import valid_address
+from emailoffload.moodle.addresses import PHP_SPACE, valid_address, valid_in
 from emailoffload.moodle.formatting.names import fullname
 from emailoffload.moodle.refusals import MEANINGS, Refusal
 from emailoffload.moodle.schema import readable
@@ -40,8 +40,6 @@ CONFIG_NAMES: tuple[str, ...] = (
     "noreplyuserid", "siteadmins", "sitemailcharset", *senders.CONFIG_NAMES,
 )  # fmt: skip
 """`config` rows that are read here."""
-PHP_SPACE = " \t\n\r\0\x0b"
-"""What PHP's trim() takes away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,8 +254,7 @@ def third_party_addresses(thirdpartyemails: str | None) -> tuple[str, ...]:
 
     Split at commas and trimmed; invalid ones are left out, doubles are kept.
     """
-    parts = (part.strip(PHP_SPACE) for part in (thirdpartyemails or "").split(","))
-    return tuple(part for part in parts if valid_address(part))
+    return valid_in(thirdpartyemails)
 
 
 def cron_admin_company_settings(site: SiteConfig, tables: Collection[str] | None = None) -> str:

@@ -22,7 +22,7 @@ from emailoffload.moodle.variants import branch_of
 
 CONFIG_NAMES: tuple[str, ...] = (
     "allowedemaildomains", "allowusermailcharset", "alternativefullnameformat", "bounceratio", "branch",
-    "contextlocking", "contextlockappliestoadmin", "cron_enabled", "defaultfrontpageroleid",
+    "companyemailprofileid", "contextlocking", "contextlockappliestoadmin", "cron_enabled", "defaultfrontpageroleid",
     "defaultuserroleid", "divertallemailsexcept", "divertallemailsto", "emailfromvia", "emailheaders",
     "emailsubjectprefix", "emoticons", "filter_multilang_converted", "filter_multilang_force_old",
     "filterall", "filterlocked", "filteruploadedfiles", "forceclean", "forcefirstname", "forcelastname",
