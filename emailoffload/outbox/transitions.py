@@ -55,21 +55,34 @@ def move(
     return query.update(state=new, state_at=now, **{"lease": "", "leased_until": None} | columns)
 
 
-def lease_due(limit: int, lease: str, *, now: datetime, until: datetime) -> list[int]:
+def lease_due(
+    limit: int, lease: str, *, now: datetime, until: datetime, sensitive_first: bool = False
+) -> list[int]:
     """Lease up to `limit` emails whose time has come, the longest due first; returns their ids.
 
-    Where the database can, rows that another dispatcher is leasing at this moment are passed over.
+    Where the database can, rows that another dispatcher is leasing at this moment are passed over. With
+    `sensitive_first` mails with credentials come before all others.
     """
     skip = connection.features.has_select_for_update_skip_locked
     with transaction.atomic():
         due = Email.objects.filter(state=S.QUEUED, next_try_at__lte=now, lease="").order_by("next_try_at")
-        ids = list(due.select_for_update(skip_locked=skip).values_list("pk", flat=True)[:limit])
+        if sensitive_first:
+            # Sorted, all that is due is looked at: nothing is locked before the UPDATE below.
+            ids = list(due.order_by("-sensitive", "next_try_at").values_list("pk", flat=True)[:limit])
+        else:
+            ids = list(due.select_for_update(skip_locked=skip).values_list("pk", flat=True)[:limit])
         if not ids:
             return []
         free = Email.objects.filter(pk__in=ids, state=S.QUEUED, lease="")
         if free.update(lease=lease, leased_until=until) == len(ids):
             return ids
         return list(Email.objects.filter(pk__in=ids, lease=lease).values_list("pk", flat=True))
+
+
+def more_due_than(count: int, *, now: datetime) -> bool:
+    """Whether more than `count` free emails are due."""
+    due = Email.objects.filter(state=S.QUEUED, next_try_at__lte=now, lease="").order_by("next_try_at")
+    return bool(due.values_list("pk", flat=True)[count : count + 1])
 
 
 def extend(lease: str, until: datetime) -> None:

@@ -45,6 +45,8 @@ SOON = timedelta(seconds=90)
 POLL = 0.5
 RECHECK_SECONDS = 10.0
 """At a slow rate no more is leased than leaves in this time: a recheck must not be older."""
+SHORT_SECONDS = 5.0
+"""How often what is due is compared with a 24-hour quota."""
 NO_ANSWER = 10
 """So many sends in a row without an answer end the pass: each further one would only be uncertain too."""
 
@@ -175,6 +177,9 @@ class _Pass:
         """The breaker was open: one mail at a time, until SES takes one."""
         self.no_answer = 0
         self.halt = False
+        self.short = False
+        self.short_until = 0.0
+        """How long `short` is believed (monotonic)."""
 
     def go(self) -> None:
         """Run the pass; whatever happens, nothing stays leased that could be given back."""
@@ -306,7 +311,11 @@ class _Pass:
                 self._stop(Outcome("account", "DailyQuota", words))
             return
         now = timezone.now()
-        ids = transitions.lease_due(self.batch, self.token, now=now, until=self._until())
+        wanted, short = self.batch, False
+        if quota is not None:
+            wanted = min(wanted, quota - len(self.ready))
+            short = self._is_short(quota, now)
+        ids = transitions.lease_due(wanted, self.token, now=now, until=self._until(), sensitive_first=short)
         if not ids:
             self.not_before = time.monotonic() + (POLL / 5 if self.in_flight else 0)
             return
@@ -328,6 +337,13 @@ class _Pass:
         for reason, later in checked.postponed.items():
             self.result.retried += outcomes.postpone(later, reason, self.token, now)
         self.ready.extend(checked.send)
+
+    def _is_short(self, quota: int, now: datetime) -> bool:
+        """Whether more is due than the 24-hour quota allows: credentials go first then."""
+        if time.monotonic() >= self.short_until:
+            self.short = transitions.more_due_than(quota, now=now)
+            self.short_until = time.monotonic() + SHORT_SECONDS
+        return self.short
 
     def _collect(self) -> None:
         """Take results from the threads and record them when they are worth a transaction."""
@@ -380,12 +396,13 @@ def _load(ids: list[int]) -> list[Job]:
     """What the threads need of these emails, in the order in which they fell due."""
     rows = Content.objects.filter(email_id__in=ids).values_list(
         "email_id", "email__claim_id", "email__source", "email__role", "email__ref", "email__attempts",
-        "email__due_at", "email__deadline_at", "key_id", "body",
+        "email__due_at", "email__deadline_at", "key_id", "body", "email__resend_of_id",
     )  # fmt: skip
     jobs = {
-        pk: Job(pk, claim_id, source, role, ref.hex, attempts + 1, due_at, deadline_at, key_id, bytes(body))
-        for pk, claim_id, source, role, ref, attempts, due_at, deadline_at, key_id, body in rows
-    }
+        pk: Job(pk, claim_id, source, role, ref.hex, attempts + 1, due_at, deadline_at, key_id, bytes(body),
+                resend is not None)
+        for pk, claim_id, source, role, ref, attempts, due_at, deadline_at, key_id, body, resend in rows
+    }  # fmt: skip
     return [jobs[pk] for pk in ids if pk in jobs]
 
 

@@ -20,11 +20,14 @@ from emailoffload.moodle.errors import MoodleProblem
 from emailoffload.outbox.models import Claim
 from emailoffload.sources import registry
 from emailoffload.sources.protocol import ClaimView, Recheck
+from emailoffload.worker import resends
 from emailoffload.worker.senders import Job
 
 logger = logging.getLogger(__name__)
 MOODLE_UNREACHABLE = "moodle_unreachable"
 RECHECK_FAILED = "recheck_failed"
+RESENDS = ""
+"""Stands for a source: resends are checked by a rule of their own."""
 
 
 class Source(Protocol):
@@ -66,15 +69,21 @@ def check(jobs: Sequence[Job], now: datetime, sources: Sources) -> Checked:
     """Sort jobs, with a few queries per source however many there are.
 
     While Moodle cannot be asked, mails wait until their deadline; then they are sent, because a mail that is
-    not owed any more does less harm than one that never comes.
+    not owed any more does less harm than one that never comes. Resends wait for as long as it takes: they are
+    checked for nothing but whether their recipient still exists.
     """
     checked = Checked()
     by_source: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
-        by_source[job.source].append(job)
+        by_source[RESENDS if job.resend else job.source].append(job)
     for source, mine in by_source.items():
+        gone: dict[int, str] = {}
+        barred: dict[tuple[int, str | None], str] = {}
         try:
-            barred = _barred(sources, source, mine, now)
+            if source == RESENDS:
+                gone = resends.gone(mine)
+            else:
+                barred = _barred(sources, source, mine, now)
         except Exception as error:
             # Broad on purpose: recorded on the mails; one source's trouble must not stop the others' mails.
             logger.warning("Moodle could not be asked about %d mails (%s).", len(mine), type(error).__name__)
@@ -82,10 +91,15 @@ def check(jobs: Sequence[Job], now: datetime, sources: Sources) -> Checked:
             connections["moodle"].close_if_unusable_or_obsolete()
             reason = MOODLE_UNREACHABLE if isinstance(error, (MoodleProblem, Error)) else RECHECK_FAILED
             for job in mine:
-                (checked.postponed[reason] if job.deadline_at > now else checked.send).append(job)
+                later = job.deadline_at > now or job.resend
+                (checked.postponed[reason] if later else checked.send).append(job)
             continue
         for job in mine:
-            why = barred.get((job.claim_id, job.role)) or barred.get((job.claim_id, None))
+            why = (
+                gone.get(job.email_id)
+                or barred.get((job.claim_id, job.role))
+                or barred.get((job.claim_id, None))
+            )
             if why:
                 checked.suppressed[why].append(job)
             else:

@@ -32,6 +32,8 @@ class Job:
     deadline_at: datetime
     key_id: str
     body: bytes
+    resend: bool = False
+    """A person asked for it (`worker.resends`)."""
 
 
 @dataclass(frozen=True, slots=True)
