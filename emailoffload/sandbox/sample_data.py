@@ -15,6 +15,8 @@ COMPANIES: tuple[tuple[str, str, str], ...] = (
 """(name, short name, mail domain)."""
 
 DEPARTMENTS = ("Operations", "Night shift", "Kitchen", "Warehouse", "Front office", "Nursing & care")
+DEPARTMENT_ABOVE = {"Night shift": "Warehouse", "Warehouse": "Operations", "Kitchen": "Operations"}
+"""The department above; the others stand right under the company's own."""
 CITIES = ("Leeds", "Gdańsk", "Málaga", "Izmir", "Pune", "Osaka", "Kraków", "Lyon")
 
 FIRST_NAMES: tuple[str, ...] = (

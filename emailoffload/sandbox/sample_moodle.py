@@ -1,35 +1,30 @@
 """The sample Moodle: an IOMAD site with three companies, six courses and 300 learners, as one SQLite file.
 
-It always comes out the same (but for the times, which start now), and goes on: `keep_falling_due` starts
-learners again, as a site does where people keep enrolling, so that there are reminders to watch for hours.
+It always comes out the same (but for the times, which start now), and goes on: `sample_flow.keep_falling_due`
+starts learners again, as a site does where people keep enrolling, so that there are mails to watch for hours.
 """
 
 from __future__ import annotations
 
 import os
 import random
-import re
 import sqlite3
 import time
-import unicodedata
-from collections.abc import Sequence
 from pathlib import Path
 
 from emailoffload.sandbox import sample_data as data
-from emailoffload.sandbox.sample_schema import create_tables
-from emailoffload.sandbox.sample_site import ROLE_STUDENT, write_site
+from emailoffload.sandbox import sample_queue
+from emailoffload.sandbox.sample_people import write_departments, write_people
+from emailoffload.sandbox.sample_schema import Writer, create_tables
+from emailoffload.sandbox.sample_site import ROLE_STUDENT, ROLE_TEACHER, write_site
 
 LEARNERS = 300
 SPACING = 5
 """Seconds between two reminders that fall due."""
 HORIZON = 2 * data.HOUR
 """So far ahead reminders are laid out."""
-ASLEEP = 1800
-"""A row overdue for longer was not handled by any cron: nothing ran, the site was asleep."""
 REENGAGEMENT_MODULE = 19
 QUIZ_MODULE = 18
-
-Rows = Sequence[Sequence[object]]
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -67,22 +62,13 @@ def _remove(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-class _Builder:
+class _Builder(Writer):
     def __init__(self, connection: sqlite3.Connection, prefix: str, wwwroot: str, now: int) -> None:
-        self.connection = connection
-        self.prefix = prefix
+        super().__init__(connection, prefix)
         self.wwwroot = wwwroot
         self.now = now
         self.random = random.Random(4711)  # noqa: S311 - the same site every time
         self.context_id = 0
-
-    def insert(self, table: str, columns: str, rows: Rows) -> None:
-        names = columns.split()
-        into = f"INTO {{{table}}} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
-        self.run("INSERT " + into, rows)
-
-    def run(self, sql: str, rows: Rows) -> None:
-        self.connection.executemany(_named(sql, self.prefix), rows)
 
     def context(self, level: int, instance: int, parent: str) -> tuple[int, str]:
         self.context_id += 1
@@ -102,57 +88,17 @@ class _Builder:
         _, category = self.context(40, 1, system)
         for user_id in (1, 2):
             self.context(30, user_id, system)
-        users = self.people(system)
+        write_departments(self)
+        users = write_people(self, self.random, self.now, LEARNERS)
+        for user_id in users:
+            self.context(30, user_id, system)
         for number, course in enumerate(data.COURSES):
             self.course(number, course, category, users)
         self.exceptions(users)
         self.progress()
-
-    def people(self, system: str) -> list[int]:
-        """300 learners with ids from 101, spread over the companies; returns their ids."""
-        users: list[int] = []
-        used: set[str] = set()
-        for number in range(LEARNERS):
-            user_id = 101 + number
-            company = number % len(data.COMPANIES)
-            if number % 37 == 36:
-                first, last, local = data.NATIVE_NAMES[number // 37 % len(data.NATIVE_NAMES)]
-            else:
-                first, last = self.random.choice(data.FIRST_NAMES), self.random.choice(data.LAST_NAMES)
-                local = f"{_ascii(first)}.{_ascii(last)}"
-            if local in used:
-                local += str(number)
-            used.add(local)
-            self.insert(
-                "user",
-                "id username firstname lastname email institution department city mailformat timezone",
-                [
-                    (
-                        user_id,
-                        local,
-                        first,
-                        last,
-                        f"{local}@{data.COMPANIES[company][2]}",
-                        data.COMPANIES[company][0],
-                        self.random.choice(data.DEPARTMENTS),
-                        self.random.choice(data.CITIES),
-                        0 if number % 15 == 7 else 1,
-                        "Asia/Tokyo" if number % 50 == 9 else "99",
-                    )
-                ],
-            )
-            self.context(30, user_id, system)
-            self.insert(
-                "company_users", "companyid userid departmentid", [(company + 1, user_id, company + 1)]
-            )
-            profile = [
-                (user_id, 1, self.random.choice(["Team lead", "Driver", "Carer", "Chef & baker", "Clerk"]))
-            ]
-            if number % 4:
-                profile.append((user_id, 2, str(self.now - self.random.randrange(30, 900) * data.DAY)))
-            self.insert("user_info_data", "userid fieldid data", profile)
-            users.append(user_id)
-        return users
+        self.run("INSERT INTO sandbox_site (wwwroot) VALUES (?)", [(self.wwwroot,)])
+        sample_queue.write_templates(self)
+        sample_queue.write_queue(sample_queue.Queue(self, self.random), users, self.now)
 
     def course(self, number: int, course: data.SampleCourse, category: str, users: list[int]) -> None:
         """One course: its activities, groups, and half of the learners enrolled as students."""
@@ -168,6 +114,7 @@ class _Builder:
             "course_modules", "id course module instance", [(quiz_cmid, course_id, QUIZ_MODULE, course_id)]
         )
         self.context(70, quiz_cmid, path)
+        self.insert("role_assignments", "roleid contextid userid", [(ROLE_TEACHER, context_id, 201 + number)])
         learners = sorted(self.random.sample(users, LEARNERS // 2))
         since = self.now - 90 * data.DAY
         self.insert(
@@ -256,13 +203,12 @@ class _Builder:
     def progress(self) -> None:
         """Everybody who is enrolled has started every activity; reminders fall due one after another
         from now on."""
-        found = _named(
+        pairs = self.query(
             "SELECT r.id, r.emailuser, r.emaildelay, r.duration, r.remindercount, ue.userid, cm.id"
             " FROM {reengagement} r JOIN {course_modules} cm ON cm.instance = r.id AND cm.module = ?"
             " JOIN {user_enrolments} ue ON ue.enrolid = r.course ORDER BY r.id, ue.userid",
-            self.prefix,
+            [REENGAGEMENT_MODULE],
         )
-        pairs = self.connection.execute(found, [REENGAGEMENT_MODULE]).fetchall()
         self.random.shuffle(pairs)
         # Some have only been enrolled: the first run of the cron starts them (facts §2.3).
         pairs = [pair for number, pair in enumerate(pairs) if number % 60]
@@ -294,98 +240,3 @@ class _Builder:
             "coursemoduleid userid completionstate timemodified",
             [(cmid, user, 0, self.now - data.DAY) for *_rest, user, cmid in pairs],
         )
-
-
-def keep_falling_due(
-    connection: sqlite3.Connection, *, prefix: str = "mdl_", now: int | None = None, horizon: int = HORIZON
-) -> int:
-    """Lay out reminders up to `horizon` seconds ahead, one every few seconds; returns how many were added.
-
-    Learners start an activity again: rows at rest, or whose last mail left over an hour ago, make way for new
-    ones, as after a course reset. So do rows that are overdue since the sample site was last running. Rows
-    that somebody may just be sending are left alone.
-    """
-    moment = int(time.time()) if now is None else now
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        added = _lay_out(connection, prefix, moment, horizon)
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    return added
-
-
-_FORGET_OVERDUE = (
-    "DELETE FROM {reengagement_inprogress} WHERE emailtime < ? AND id IN (SELECT ip.id FROM"
-    " {reengagement_inprogress} ip JOIN {reengagement} r ON r.id = ip.reengagement"
-    " WHERE r.emailuser = 2 AND ip.emailsent < r.remindercount)"
-)
-_LATEST = (
-    "SELECT max(ip.emailtime) FROM {reengagement_inprogress} ip"
-    " JOIN {reengagement} r ON r.id = ip.reengagement"
-    " WHERE r.emailuser = 2 AND ip.emailsent < r.remindercount AND ip.emailtime BETWEEN ? AND ?"
-)
-_AT_REST = (
-    "SELECT r.id, ue.userid, r.duration, ip.id, cm.id FROM {reengagement} r"
-    " JOIN {user_enrolments} ue ON ue.enrolid = r.course AND ue.status = 0"
-    " JOIN {course_modules} cm ON cm.instance = r.id AND cm.module = :module"
-    " LEFT JOIN {reengagement_inprogress} ip ON ip.reengagement = r.id AND ip.userid = ue.userid"
-    " WHERE r.emailuser = 2 AND (ip.id IS NULL OR ("
-    "   min(ip.emailtime, ip.emailtime - r.emaildelay * (ip.emailsent < r.remindercount)) < :hour_ago"
-    "   AND (ip.emailtime > :beyond OR ip.emailsent >= r.remindercount)))"
-    " ORDER BY (ue.userid * 7919 + r.id * 104729) % 10007 LIMIT :wanted"
-)
-
-
-def _lay_out(connection: sqlite3.Connection, prefix: str, moment: int, horizon: int) -> int:
-    def sql(text: str) -> str:
-        return _named(text, prefix)
-
-    connection.execute(sql(_FORGET_OVERDUE), [moment - ASLEEP])
-    latest = connection.execute(sql(_LATEST), [moment, moment + horizon]).fetchone()[0]
-    first = max(moment + 20, (latest or 0) + SPACING)
-    pairs = connection.execute(
-        sql(_AT_REST),
-        {
-            "module": REENGAGEMENT_MODULE,
-            "hour_ago": moment - data.HOUR,
-            "beyond": moment + horizon,
-            "wanted": max(0, (moment + horizon - first) // SPACING),
-        },
-    ).fetchall()
-    old_rows = [(old,) for _id, _user, _duration, old, _cmid in pairs if old is not None]
-    connection.executemany(sql("DELETE FROM {reengagement_inprogress} WHERE id = ?"), old_rows)
-    connection.executemany(
-        sql(
-            "INSERT INTO {reengagement_inprogress} (reengagement, userid, completiontime, emailtime)"
-            " VALUES (?, ?, ?, ?)"
-        ),
-        [
-            (id_, user, first + place * SPACING + max(duration, data.DAY), first + place * SPACING)
-            for place, (id_, user, duration, _old, _cmid) in enumerate(pairs)
-        ],
-    )
-    connection.executemany(
-        sql(
-            "UPDATE {course_modules_completion} SET completionstate = 0"
-            " WHERE userid = ? AND coursemoduleid = ?"
-        ),
-        [(user, cmid) for _id, user, _duration, _old, cmid in pairs],
-    )
-    return len(pairs)
-
-
-def _named(sql: str, prefix: str) -> str:
-    """Moodle's own way to write table names: `{user}` stands for the table with the site's prefix."""
-    return re.sub(r"\{(\w+)\}", lambda found: prefix + found[1], sql)
-
-
-_LETTERS = str.maketrans("ŁłøØıđ", "lloOid")
-
-
-def _ascii(name: str) -> str:
-    """A name as the local part of an address."""
-    plain = name.translate(_LETTERS)
-    folded = unicodedata.normalize("NFKD", plain).encode("ascii", "ignore").decode().lower()
-    return "".join(character for character in folded if character.isalnum())

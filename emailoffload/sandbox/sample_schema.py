@@ -7,8 +7,15 @@ primary key, as on every real site.
 
 from __future__ import annotations
 
+import re
 import sqlite3
+from collections.abc import Sequence
+from typing import Any
 
+Rows = Sequence[Sequence[object]]
+
+VERSION = 2
+"""Goes up with every change of the tables below, so that an older sample is not mistaken for this one."""
 _TABLES: dict[str, str] = {
     "config": "name:t value:t",
     "config_plugins": "plugin:t name:t value:t",
@@ -68,7 +75,7 @@ _TABLES: dict[str, str] = {
     " invoiceid:n classroomid:n senderid:n headers:x due:i",
     "email_template": "companyid:i name:t lang:t=en subject:t body:t signature:t disabled:i disabledmanager:i"
     " disabledsupervisor:i emailto:x emailtoother:x emailcc:x emailccother:x emailfrom:n emailfromother:x"
-    " emailfromothername:x emailreplyto:n emailreplytoother:x repeatperiod:i repeatvalue:i repeatday:i",
+    " emailreplyto:n emailreplytoother:x repeatperiod:i repeatvalue:i repeatday:i emailfromothername:x",
 }
 _UNIQUE: dict[str, str] = {
     "config": "name",
@@ -100,7 +107,8 @@ _TYPES = {"i": "INTEGER NOT NULL", "n": "INTEGER", "t": "TEXT NOT NULL", "x": "T
 
 
 def create_tables(connection: sqlite3.Connection, prefix: str) -> None:
-    """Create every table, and `sandbox_moodle_mail`, the record of what the simulated cron mailed."""
+    """Create every table, and two of the sandbox's own: `sandbox_moodle_mail`, the record of what the simulated
+    cron mailed, and `sandbox_site`, with the address that the site's texts link to."""
     for name, columns in _TABLES.items():
         parts = [_column(text) for text in columns.split()]
         connection.execute(
@@ -112,10 +120,43 @@ def create_tables(connection: sqlite3.Connection, prefix: str) -> None:
         connection.execute(f'CREATE INDEX "{prefix}{name}_ix{number}" ON "{prefix}{name}" ({columns})')
     connection.execute(
         "CREATE TABLE sandbox_moodle_mail (id INTEGER PRIMARY KEY AUTOINCREMENT, timesent INTEGER NOT NULL,"
-        " role TEXT NOT NULL, row_id INTEGER NOT NULL, activity_id INTEGER NOT NULL, user_id INTEGER NOT"
-        " NULL,"
-        " address TEXT NOT NULL, due INTEGER NOT NULL, ordinal INTEGER NOT NULL)"
+        " source TEXT NOT NULL, role TEXT NOT NULL, row_id INTEGER NOT NULL, activity_id INTEGER NOT NULL,"
+        " user_id INTEGER NOT NULL, address TEXT NOT NULL, due INTEGER NOT NULL, ordinal INTEGER NOT NULL)"
     )
+    connection.execute("CREATE TABLE sandbox_site (wwwroot TEXT NOT NULL)")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """Which edition of the sample a file holds; one that is not `VERSION` has to be made again."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def named(sql: str, prefix: str) -> str:
+    """Moodle's own way to write table names: `{user}` stands for the table with the site's prefix."""
+    return re.sub(r"\{(\w+)\}", lambda found: prefix + found[1], sql)
+
+
+class Writer:
+    """Statements on a sample Moodle, with table names as Moodle writes them."""
+
+    def __init__(self, connection: sqlite3.Connection, prefix: str) -> None:
+        self.connection = connection
+        self.prefix = prefix
+
+    def insert(self, table: str, columns: str, rows: Rows) -> None:
+        """Insert rows; `columns` are names with spaces between them."""
+        names = columns.split()
+        into = f"INTO {{{table}}} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+        self.run("INSERT " + into, rows)
+
+    def run(self, sql: str, rows: Rows) -> None:
+        """Run one statement for each of `rows`."""
+        self.connection.executemany(named(sql, self.prefix), rows)
+
+    def query(self, sql: str, args: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """The result of a query."""
+        return self.connection.execute(named(sql, self.prefix), args).fetchall()
 
 
 def _column(text: str) -> str:

@@ -1,4 +1,4 @@
-"""How the sample site's reminders went: by us, by its own cron, and whether any went out twice."""
+"""How the sample site's mails went: by us, by its own cron, and whether any went out twice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Tally:
     by_moodle: int
     """Mails that the simulated cron sent itself."""
     twice: int
-    """Reminders that went out from both: always 0."""
+    """Rows of Moodle's whose mail went out from both: always 0."""
 
     def __str__(self) -> str:
         verdict = f"{self.twice} SENT TWICE" if self.twice else "none twice"
@@ -33,18 +33,19 @@ class Tally:
 
 
 def take(moodle: sqlite3.Connection) -> Tally:
-    """Count now. A reminder is the same on both sides when Moodle's row and the due time are."""
+    """Count now. A mail is the same on both sides when the source, Moodle's row and the due time are."""
     total = moodle.execute("SELECT count(*) FROM sandbox_moodle_mail").fetchone()[0]
-    theirs = moodle.execute("SELECT DISTINCT row_id, due FROM sandbox_moodle_mail").fetchall()
+    theirs = moodle.execute("SELECT DISTINCT source, row_id, due FROM sandbox_moodle_mail").fetchall()
     twice = 0
     for start in range(0, len(theirs), CHUNK):
         batch = set(theirs[start : start + CHUNK])
+        rows = {row for _source, row, _due in batch}
         ours = (
-            Claim.objects.filter(row_id__in={row for row, _due in batch}, emails__accepted_at__isnull=False)
-            .values_list("row_id", "due_at")
+            Claim.objects.filter(row_id__in=rows, emails__accepted_at__isnull=False)
+            .values_list("source", "row_id", "due_at")
             .distinct()
         )
-        twice += len(batch & {(row, int(due.timestamp())) for row, due in ours})
+        twice += len(batch & {(source, row, int(due.timestamp())) for source, row, due in ours})
     return Tally(
         accepted=Email.objects.filter(accepted_at__isnull=False).count(),
         waiting=Email.objects.filter(state__in=[EmailState.QUEUED, EmailState.SENDING]).count(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -24,7 +24,9 @@ ACTIVITY, CMID, USER = 3, 203, 101  # "Due this month": after a delay of three d
 class Site:
     """The sample with one row in progress, and its cron."""
 
-    def __init__(self, sample: sqlite3.Connection, path: Path, variant: str) -> None:
+    def __init__(
+        self, sample: sqlite3.Connection, path: Path, variant: Literal["monolithic", "adhoc"]
+    ) -> None:
         self.sample = sample
         self.mails: list[dict[str, Any]] = []
         self.enrolled = True

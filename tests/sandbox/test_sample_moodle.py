@@ -12,7 +12,7 @@ import pytest
 from django.db import connections
 
 from emailoffload.moodle import models
-from emailoffload.sandbox import sample_moodle
+from emailoffload.sandbox import sample_flow, sample_moodle
 from emailoffload.sandbox.moodle_side import enrolled_by_sql
 from tests.sandbox.conftest import NOW
 
@@ -110,11 +110,11 @@ def test_reminders_fall_due_every_few_seconds_from_the_start(sample: sqlite3.Con
 def test_after_a_pause_of_any_length_reminders_fall_due_again(sample: sqlite3.Connection) -> None:
     for pause in (3 * 3600, 86400, 400 * 86400):
         later = NOW + pause
-        assert sample_moodle.keep_falling_due(sample, now=later) > 100
+        assert sample_flow.keep_falling_due(sample, now=later) > 100
         times = due_times(sample, later, later + 1800)
         assert times[0] <= later + 30
         assert max(b - a for a, b in pairwise(times)) <= 15
-    assert sample_moodle.keep_falling_due(sample, now=later) == 0
+    assert sample_flow.keep_falling_due(sample, now=later) == 0
 
 
 def test_topping_up_leaves_rows_alone_whose_mail_may_still_be_on_its_way(sample: sqlite3.Connection) -> None:
@@ -126,5 +126,5 @@ def test_topping_up_leaves_rows_alone_whose_mail_may_still_be_on_its_way(sample:
     sample.execute(
         "UPDATE mdl_reengagement_inprogress SET emailsent = 1, emailtime = ? WHERE id = ?", (due + delay, id_)
     )
-    sample_moodle.keep_falling_due(sample, now=due + 1500, horizon=86400)
+    sample_flow.keep_falling_due(sample, now=due + 1500, horizon=86400)
     assert sample.execute("SELECT 1 FROM mdl_reengagement_inprogress WHERE id = ?", (id_,)).fetchone()

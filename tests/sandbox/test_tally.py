@@ -31,8 +31,13 @@ def test_a_reminder_that_went_out_from_both_sides_is_counted_as_twice(
         )  # fmt: skip
     assert str(tally.take(sample)).endswith("0 sent by Moodle's own cron, none twice")
     sample.executemany(
-        "INSERT INTO sandbox_moodle_mail (timesent, role, row_id, activity_id, user_id, address, due, ordinal)"
-        " VALUES (?, 'user', ?, 3, 5, 'a@learn.example', ?, 1)",
-        [(NOW, 1, NOW), (NOW, 2, NOW + 900), (NOW, 3, NOW)],
+        "INSERT INTO sandbox_moodle_mail (timesent, source, role, row_id, activity_id, user_id, address, due,"
+        " ordinal) VALUES (?, ?, 'user', ?, 3, 5, 'a@learn.example', ?, 1)",
+        [
+            (NOW, "reengagement", 1, NOW),
+            (NOW, "reengagement", 2, NOW + 900),
+            (NOW, "reengagement", 3, NOW),
+            (NOW, "iomad_queue", 2, NOW),  # another row: that of the mail queue
+        ],
     )
-    assert tally.take(sample) == tally.Tally(accepted=2, waiting=1, by_moodle=3, twice=1)
+    assert tally.take(sample) == tally.Tally(accepted=2, waiting=1, by_moodle=4, twice=1)

@@ -18,7 +18,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
-from emailoffload.sandbox import accounts, sample_moodle, tally
+from emailoffload.sandbox import accounts, sample_flow, sample_moodle, tally
 from emailoffload.sandbox.supervisor import Child, Supervisor, manage, port_is_free
 
 CLAIM_MARGIN = "5"
@@ -107,7 +107,7 @@ class Command(BaseCommand):
         path, prefix = settings.SAMPLE_MOODLE_PATH, settings.MOODLE_DB_PREFIX
         if path.exists():
             connection = sample_moodle.connect(path)
-            sample_moodle.keep_falling_due(connection, prefix=prefix)
+            sample_flow.keep_falling_due(connection, prefix=prefix)
             connection.close()
         else:
             sample_moodle.create(path, prefix=prefix, wwwroot=f"http://127.0.0.1:{port}/sample-moodle")

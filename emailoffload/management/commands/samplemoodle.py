@@ -12,13 +12,13 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from emailoffload.sandbox import sample_moodle
+from emailoffload.sandbox import sample_flow, sample_moodle
 from emailoffload.sandbox.moodle_cron import SimulatedCron
 from emailoffload.sandbox.moodle_side import enrolled_by_sql
 
 _RECORD = (
-    "INSERT INTO sandbox_moodle_mail (timesent, role, row_id, activity_id, user_id, address, due, ordinal)"
-    " VALUES (:timesent, :role, :row_id, :activity_id, :user_id, :address, :due, :ordinal)"
+    "INSERT INTO sandbox_moodle_mail (timesent, source, role, row_id, activity_id, user_id, address, due,"
+    " ordinal) VALUES (:timesent, :source, :role, :row_id, :activity_id, :user_id, :address, :due, :ordinal)"
 )
 _WARM_UP = 60
 """Seconds that the first run waits at least: the product starts at the same moment, and has been there for
@@ -80,7 +80,7 @@ class Command(BaseCommand):
         records = connect()
 
         def record(mail: dict[str, Any]) -> None:
-            records.execute(_RECORD, mail)
+            records.execute(_RECORD, {"source": "reengagement", **mail})
 
         cron = SimulatedCron(
             connect,
@@ -100,7 +100,7 @@ class Command(BaseCommand):
             wait += options["period"]
         while options["once"] or not stop.wait(wait):
             run = cron.run_reengagement()
-            sample_moodle.keep_falling_due(records, prefix=prefix)
+            sample_flow.keep_falling_due(records, prefix=prefix)
             self.stdout.write(f"Moodle's cron: {run}")
             self.stdout.flush()
             if options["once"]:
