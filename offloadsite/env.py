@@ -167,7 +167,7 @@ SITE, DATA, MOODLE, CLAIMS, SES, SECURITY, WORKER = (
     "The Moodle site",
     "Claiming and rendering",
     "Amazon SES",
-    "Keys",
+    "Keys and credentials",
     "The worker",
 )
 
@@ -202,6 +202,8 @@ SPECS: tuple[Spec, ...] = (
     Spec("LEASE_SECONDS", whole(5, 3600), "60", "A pass or a mail whose holder has been silent for this long is taken over.", "60", WORKER),
     Spec("SECRET_KEY", text, "", "Django's signing key. Without it one is generated and kept in the data folder.", "a long random text", SECURITY, secret=True),
     Spec("CONTENT_KEYS", words, "", "Keys that encrypt stored mails, comma-separated, the newest first; older ones stay until nothing needs them. Without it one is generated and kept in the data folder. `manage.py contentkey` makes one.", "wW3s…=", SECURITY, secret=True),
+    Spec("SENSITIVE_GRACE_SECONDS", whole(0, 604800), "900", "How long after its acceptance the content of a mail with credentials is kept, so that it can be sent again. Delivery ends it sooner.", "900", SECURITY),
+    Spec("SENSITIVE_UNSENT_HOURS", whole(1, 8760), "72", "How long the content of a mail with credentials is kept that failed, is uncertain, or was suppressed or cancelled, and that nobody dealt with.", "72", SECURITY),
     Spec("DEBUG", boolean, "off", "Django's debug mode. Never on a real site.", "off", SECURITY),
     Spec("ALLOWED_HOSTS", words, "localhost,127.0.0.1,[::1]", "Host names under which the dashboard is reached.", "offload.example.org", SITE),
     Spec("CSRF_TRUSTED_ORIGINS", words, "", "Origins, with scheme, that forms may be posted from when the dashboard is behind a proxy.", "https://offload.example.org", SITE),

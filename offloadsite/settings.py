@@ -55,6 +55,8 @@ CLAIM_MARGIN_SECONDS: int = _values["CLAIM_MARGIN_SECONDS"]
 CLAIM_BATCH_SIZE: int = _values["CLAIM_BATCH_SIZE"]
 RENDER_PARITY: str = _values["RENDER_PARITY"]
 SEND_DEADLINE_SECONDS: int = _values["SEND_DEADLINE_SECONDS"]
+SENSITIVE_GRACE_SECONDS: int = _values["SENSITIVE_GRACE_SECONDS"]
+SENSITIVE_UNSENT_HOURS: int = _values["SENSITIVE_UNSENT_HOURS"]
 SES_CONFIGURATION_SET: str = _values["SES_CONFIGURATION_SET"]
 SES_MAX_SEND_RATE: float | None = _values["SES_MAX_SEND_RATE"]
 SES_CONNECT_TIMEOUT_SECONDS: float = _values["SES_CONNECT_TIMEOUT_SECONDS"]
@@ -88,7 +90,9 @@ _MOODLE_OPTIONS: dict[str, Any] = {
 _SQLITE_OPTIONS: dict[str, Any] = {
     "timeout": 20,
     "transaction_mode": "IMMEDIATE",
-    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;",
+    # What is deleted is overwritten: contents of mails are erased, not only forgotten.
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;"
+    " PRAGMA secure_delete=ON;",
 }
 
 
@@ -238,5 +242,9 @@ LOGGING: dict[str, Any] = {
     "loggers": {
         "emailoffload": {"level": _values["LOG_LEVEL"]},
         "django-q": {"level": "WARNING"},
+        # At their finest these write down whole requests, and with them what mails say.
+        "boto3": {"level": "INFO"},
+        "botocore": {"level": "INFO"},
+        "urllib3": {"level": "INFO"},
     },
 }

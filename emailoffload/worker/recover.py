@@ -6,8 +6,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.db import DatabaseError
+
 from emailoffload.moodle.errors import MoodleProblem, check_reachable
 from emailoffload.worker import lease, runs
+from emailoffload.worker.erase import erase_due
 from emailoffload.worker.recover_intents import recover_intents
 from emailoffload.worker.recover_sends import recover_sends
 
@@ -43,6 +46,11 @@ def run() -> RecoverResult:
             return result
         with runs.record("recover", held.holder) as recording:
             result.counts = {**recover_sends(), "passes_interrupted": runs.settle_interrupted()}
+            try:
+                result.counts |= erase_due()
+            except DatabaseError as error:
+                # Claims are settled all the same; the next pass goes on where this one could not.
+                recording.errors(f"Credentials could not be erased now ({type(error).__name__}).")
             try:
                 check_reachable()
                 result.counts |= recover_intents()

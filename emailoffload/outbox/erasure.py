@@ -1,0 +1,141 @@
+"""What sensitive mails said is erased once nobody needs it any more (design §5).
+
+| State | Erased |
+|---|---|
+| delivered, opened, clicked, complained, released | at once |
+| accepted, sent by SMTP, delayed, bounced, rejected | SENSITIVE_GRACE_SECONDS after acceptance |
+| failed, uncertain, suppressed, cancelled | SENSITIVE_UNSENT_HOURS after they came to that |
+| prepared, queued, sending, and whatever a dispatcher has leased | never: it is on its way |
+
+The email stays on record, with the time of the erasure. What is due is found by state and `state_at`, through
+their index, from where the last look ended: no pass reads the whole table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from emailoffload.outbox.models import Content, Email
+from emailoffload.outbox.states import EmailState
+
+S = EmailState
+AT_ONCE = (S.DELIVERED, S.OPENED, S.CLICKED, S.COMPLAINED, S.RELEASED)
+AFTER_ACCEPTANCE = (S.ACCEPTED, S.SENT_SMTP, S.DELAYED, S.BOUNCED, S.REJECTED)
+UNSENT = (S.FAILED, S.UNCERTAIN, S.SUPPRESSED, S.CANCELLED)
+ON_ITS_WAY = (S.PREPARED, S.QUEUED, S.SENDING)
+BATCH = 500
+"""Emails per transaction: the rows are locked while it lasts."""
+WINDOW = 20_000
+"""Emails of one state looked at by one query."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When mails of one state are due: by `Q`, among those that came to the state until `until`.
+
+    All that came to the state until `settled` and is due by then has been due at that moment; what came later
+    must be looked at again.
+    """
+
+    state: EmailState
+    condition: Q
+    until: datetime
+    settled: datetime
+
+
+def rules(now: datetime) -> list[Rule]:
+    """One rule for each state in which anything is ever erased."""
+    accepted = now - timedelta(seconds=settings.SENSITIVE_GRACE_SECONDS)
+    unsent = now - timedelta(hours=settings.SENSITIVE_UNSENT_HOURS)
+    # Acceptance comes before the states that follow it, so what came to one of them before `accepted` is due.
+    by_acceptance = Q(accepted_at__lte=accepted) | Q(accepted_at__isnull=True, state_at__lte=accepted)
+    found = [Rule(state, Q(), now, now) for state in AT_ONCE]
+    for state in AFTER_ACCEPTANCE:
+        until = accepted if state in (S.ACCEPTED, S.SENT_SMTP) else now
+        found.append(Rule(state, by_acceptance, until, accepted))
+    return found + [Rule(state, Q(), unsent, unsent) for state in UNSENT]
+
+
+def due(now: datetime) -> Q:
+    """Which emails' contents are to be erased by now, if they are sensitive."""
+    condition = Q(pk__in=[])
+    for rule in rules(now):
+        condition |= rule.condition & Q(state=rule.state, state_at__lte=rule.until)
+    return condition
+
+
+def windows(rule: Rule, after: datetime) -> Iterator[tuple[list[int], datetime]]:
+    """Ids that are due by one rule among those that came to its state after a time, window by window.
+
+    Each comes with the time up to which has now been looked. Two queries a window, both by the index.
+    """
+    while after < rule.until:
+        rows = Email.objects.filter(state=rule.state, state_at__gt=after, state_at__lte=rule.until)
+        in_order = rows.order_by("state_at").values_list("state_at", flat=True)
+        edge = next(iter(in_order[WINDOW : WINDOW + 1]), rule.until)
+        found = rows.filter(rule.condition, state_at__lte=edge, sensitive=True, erased_at__isnull=True)
+        yield list(found.values_list("pk", flat=True)), edge
+        after = edge
+
+
+def erase(ids: Collection[int], *, now: datetime | None = None) -> int:
+    """Erase what these emails said, as far as they are sensitive and not on their way; returns how many.
+
+    Each body is overwritten before its row is deleted, and the email notes the time. Safe to repeat, and
+    beside dispatchers and resends: the emails are locked first, and a resend takes its copy under the same
+    lock. May be called inside a transaction, as when an event says that a mail was delivered.
+    """
+    todo = sorted(ids)
+    now = now or timezone.now()
+    return sum(_erase(todo[start : start + BATCH], now) for start in range(0, len(todo), BATCH))
+
+
+def _erase(ids: list[int], now: datetime) -> int:
+    with transaction.atomic():
+        rows = Email.objects.select_for_update().filter(pk__in=ids, sensitive=True, erased_at__isnull=True)
+        found = rows.order_by("pk").values_list("pk", "state", "lease")
+        erasable = [pk for pk, state, lease in found if not lease and state not in ON_ITS_WAY]
+        if erasable:
+            _overwrite(erasable)
+            Content.objects.filter(pk__in=erasable).delete()
+            Email.objects.filter(pk__in=erasable).update(erased_at=now)
+        return len(erasable)
+
+
+def _overwrite(ids: list[int]) -> None:
+    """Zeros of the same length: where a row's bytes stay in their place, the former ones are gone."""
+    zeros = "zeroblob(length(body))" if connection.vendor == "sqlite" else "REPEAT(0x00, LENGTH(body))"
+    numbers = ",".join(str(int(number)) for number in ids)
+    table = Content._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE {table} SET body = {zeros} WHERE email_id IN ({numbers})")  # noqa: S608
+
+
+CHECKPOINT_MILLISECONDS = 1000
+
+
+def clean_log() -> bool:
+    """SQLite only: empty the write-ahead log, which still holds pages as they were before an erasure.
+
+    Waits a second at most for readers; returns False where they were slower, then the next pass does it.
+    Other servers clean up by themselves (docs/security.md). Call it outside of transactions.
+    """
+    if connection.vendor != "sqlite":
+        return True
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout")
+        patience = cursor.fetchone()[0]
+        cursor.execute(f"PRAGMA busy_timeout = {CHECKPOINT_MILLISECONDS}")
+        try:
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            busy: int = cursor.fetchone()[0]
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout = {int(patience)}")
+    return not busy
