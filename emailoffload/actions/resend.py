@@ -1,0 +1,195 @@
+"""Send a mail again because a person asks for it: a new email of the same claim, to the same address.
+
+The copy says what the original said. It leaves like any other mail, but the rules for automatic mails do not
+stop it; only a deleted recipient does (`worker.resends`).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from emailoffload.outbox import bulk, content
+from emailoffload.outbox.models import AuditEntry, Claim, Content, Email
+from emailoffload.outbox.states import OPEN, ClaimState, EmailState
+from emailoffload.policy.credentials import sensitive_templates
+
+BATCH = 200
+AGAIN = dt.timedelta(minutes=1)
+"""A second request so soon after the first is a double click, even where the first mail has left already."""
+ON_ITS_WAY = (EmailState.PREPARED, EmailState.QUEUED, EmailState.SENDING)
+HANDED_BACK = (ClaimState.RELEASING, ClaimState.RELEASED)
+WARNINGS: Final[dict[str, Promise]] = {
+    EmailState.UNCERTAIN: gettext_lazy("It may have gone out already: the recipient may get it twice."),
+    EmailState.DELAYED: gettext_lazy("Amazon SES still tries to deliver it: the recipient may get it twice."),
+    EmailState.SUPPRESSED: gettext_lazy(
+        "It was stopped on purpose, and will not be stopped for that reason again. Read the reason first."
+    ),
+    EmailState.CANCELLED: gettext_lazy("A person stopped it. The audit log says who and why."),
+    EmailState.BOUNCED: gettext_lazy("It came back from this address, and goes to the same address again."),
+    EmailState.COMPLAINED: gettext_lazy("The recipient marked it as spam. Speak with them first."),
+    EmailState.REJECTED: gettext_lazy("Amazon SES refused what it says, and will probably refuse it again."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Resent:
+    """What became of one request: the id of the new email, or why there is none, in words."""
+
+    email_id: int
+    new_id: int | None = None
+    why_not: str = ""
+
+
+def reset_advice() -> str:
+    """What to do for a user whose mail with credentials cannot be sent again."""
+    return _(
+        "Give the user a new password in Moodle instead: in IOMAD under Edit users, Reset password; without "
+        "IOMAD in the user's profile, Edit profile, New password. With Lost password on the login page the "
+        "user can do it alone."
+    )
+
+
+def warning(email: Email) -> str:
+    """What a person should know before this email is sent again; '' where there is nothing."""
+    return str(WARNINGS.get(email.state, ""))
+
+
+def why_not(email: Email) -> str:
+    """Why this email cannot be sent again now, in words; '' where it can. Four queries at most."""
+    return _refusals([email], timezone.now()).get(email.pk, "")
+
+
+def resend(email_ids: Sequence[int], *, actor: str, reason: str) -> list[Resent]:
+    """Send these emails again; one outcome per id, in the order given.
+
+    Refused, with the reason in words, are emails that are on their way, that Moodle has, whose content is
+    erased, and those that are just being sent again: requests that come twice, or from two processes, make one
+    new email. Each one made leaves an audit entry. Raises ValueError without a reason, and database errors.
+    """
+    if not reason.strip():
+        raise ValueError("a resend needs a reason")
+    todo = list(dict.fromkeys(email_ids))
+    outcomes: dict[int, Resent] = {}
+    try:
+        content.ensure_keys()
+    except content.ForeignKeys as error:
+        return [Resent(email_id, why_not=str(error)) for email_id in email_ids]
+    for start in range(0, len(todo), BATCH):
+        outcomes |= _resend_batch(todo[start : start + BATCH], actor, reason.strip())
+    return [outcomes[email_id] for email_id in email_ids]
+
+
+def _resend_batch(email_ids: Sequence[int], actor: str, reason: str) -> dict[int, Resent]:
+    now = timezone.now()
+    with transaction.atomic():
+        # Claims before their emails, as a hand-back locks them.
+        claims = set(Email.objects.filter(pk__in=email_ids).values_list("claim_id", flat=True))
+        list(Claim.objects.select_for_update().filter(pk__in=claims).order_by("pk").values_list("pk"))
+        locked = Email.objects.select_for_update().filter(pk__in=email_ids).order_by("pk")
+        found = {email.pk: email for email in locked}
+        refused = _refusals(list(found.values()), now)
+        refused |= {pk: _("There is no email %(id)s.") % {"id": pk} for pk in email_ids if pk not in found}
+        copies: dict[int, tuple[Email, tuple[str, bytes]]] = {}
+        contents = Content.objects.filter(pk__in=set(found) - set(refused))
+        for row in contents:
+            try:
+                copies[row.pk] = _copy(found[row.pk], now), content.seal(content.open_(row))
+            except content.ContentError as error:
+                refused[row.pk] = str(error)
+        made = _store(copies, actor, reason)
+    return {pk: Resent(pk, why_not=why) for pk, why in refused.items()} | {
+        pk: Resent(pk, new_id) for pk, new_id in made.items()
+    }
+
+
+def _refusals(emails: Sequence[Email], now: dt.datetime) -> dict[int, str]:
+    """Why these emails cannot be sent again, by id; those that can are not in it."""
+    ids = [email.pk for email in emails]
+    claims = dict(Claim.objects.filter(pk__in={e.claim_id for e in emails}).values_list("pk", "state"))
+    stored = set(Content.objects.filter(pk__in=ids).values_list("pk", flat=True))
+    again = Email.objects.filter(Q(state__in=OPEN) | Q(created_at__gt=now - AGAIN), resend_of__in=ids)
+    pending = dict(again.values_list("resend_of_id", "pk"))
+    secret = sensitive_templates()
+    refused: dict[int, str] = {}
+    for email in emails:
+        claim = ClaimState(claims[email.claim_id])
+        if email.state in ON_ITS_WAY:
+            why = _("It is on its way already.")
+        elif email.state == EmailState.RELEASED or claim in HANDED_BACK:
+            why = _("It was handed back to Moodle, which sends it.")
+        elif claim != ClaimState.CLAIMED:
+            why = _("Its claim is %(state)s: the mail is not ours to send.") % {"state": claim.label}
+        elif email.pk in pending:
+            why = _("It is being sent again already, as email %(id)s.") % {"id": pending[email.pk]}
+        elif email.pk in stored:
+            continue
+        elif email.sensitive or email.template in secret:
+            why = f"{_('It carried credentials, and what it said is erased.')} {reset_advice()}"
+        else:
+            why = _("What it said is no longer stored.")
+        refused[email.pk] = why
+    return refused
+
+
+def _copy(email: Email, now: dt.datetime) -> Email:
+    return Email(
+        claim_id=email.claim_id,
+        resend_of_id=email.pk,
+        source=email.source,
+        template=email.template,
+        role=email.role,
+        origin=email.origin,
+        user_id=email.user_id,
+        recipient_id=email.recipient_id,
+        activity_id=email.activity_id,
+        course_id=email.course_id,
+        company_id=email.company_id,
+        address=email.address,
+        name=email.name,
+        subject=email.subject,
+        sensitive=email.sensitive,
+        state=EmailState.QUEUED,
+        state_at=now,
+        created_at=now,
+        due_at=now,
+        next_try_at=now,
+        deadline_at=now + dt.timedelta(seconds=settings.SEND_DEADLINE_SECONDS),
+    )
+
+
+def _store(copies: dict[int, tuple[Email, tuple[str, bytes]]], actor: str, reason: str) -> dict[int, int]:
+    """Insert new emails by the ids of their originals, with contents and audit entries; returns the new ids."""
+    new = [email for email, _sealed in copies.values()]
+    bulk.insert(Email, new)
+    ids = bulk.ids_by_ref(Email, [email.ref for email in new])
+    made = {pk: ids[email.ref] for pk, (email, _sealed) in copies.items()}
+    bulk.insert(
+        Content,
+        [
+            Content(email_id=made[pk], key_id=key_id, body=body)
+            for pk, (_email, (key_id, body)) in copies.items()
+        ],
+    )
+    AuditEntry.objects.bulk_create(
+        AuditEntry(
+            actor=actor[:150],
+            action="resend",
+            object_type="email",
+            object_id=str(pk),
+            reason=reason[:500],
+            details={"new_email": new_id},
+        )
+        for pk, new_id in made.items()
+    )
+    return made
