@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from emailoffload.moodle import claims
+from emailoffload.moodle.targets import REENGAGEMENT
 from emailoffload.outbox.models import AuditEntry, Claim, Email
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.sources.reengagement.timing import TWO_DAYS
@@ -75,17 +76,17 @@ def _release_batch(claim_ids: Sequence[int], actor: str, reason: str) -> dict[in
     if not reserved:
         return outcomes
     killpoints.reached("release_reserved")
-    back = claims.apply([claims.swap_of(c.row_id, c.before, c.after).reversed() for c in reserved])
+    back = _give_back(reserved)
     killpoints.reached("release_written")
-    done = [claim.pk for claim in reserved if claim.row_id in back]
-    refused = [claim.pk for claim in reserved if claim.row_id not in back]
+    done = [claim.pk for claim in reserved if claim.pk in back]
+    refused = [claim.pk for claim in reserved if claim.pk not in back]
     note = _("Moodle's row does not hold our values any more, so it was not handed back")
     with transaction.atomic():
         finish_releases(done, refused, note)
         AuditEntry.objects.bulk_create(
             AuditEntry(
                 actor=actor,
-                action="release" if claim.row_id in back else "release_refused",
+                action="release" if claim.pk in back else "release_refused",
                 object_type="claim",
                 object_id=str(claim.pk),
                 reason=reason,
@@ -94,6 +95,16 @@ def _release_batch(claim_ids: Sequence[int], actor: str, reason: str) -> dict[in
         )
     outcomes |= {pk: Released(pk, True) for pk in done}
     return outcomes | {pk: Released(pk, False, note) for pk in refused}
+
+
+def _give_back(reserved: Sequence[Claim]) -> set[int]:
+    """Write the reverse of these claims in Moodle; returns the ids of the claims that are handed back."""
+    back: set[int] = set()
+    for source in sorted({claim.source for claim in reserved}):
+        mine = {claim.row_id: claim for claim in reserved if claim.source == source}
+        swaps = [claims.swap_of(source, c.row_id, c.before, c.after).reversed() for c in mine.values()]
+        back |= {mine[row_id].pk for row_id in claims.apply(source, swaps)}
+    return back
 
 
 def _reserve(claim_ids: Sequence[int]) -> tuple[list[Claim], dict[int, Released]]:
@@ -118,7 +129,7 @@ def _reserve(claim_ids: Sequence[int]) -> tuple[list[Claim], dict[int, Released]
                 why = _("There is no claim %(id)s.") % {"id": claim_id}
             elif claim.state != ClaimState.CLAIMED:
                 why = _("The claim is %(state)s, not claimed.") % {"state": claim.get_state_display()}
-            elif claim.due_at < last_chance:
+            elif claim.source == REENGAGEMENT and claim.due_at < last_chance:
                 why = _("It is almost two days overdue: Moodle would drop it instead of sending it.")
             elif claim_id in gone or not waiting[claim_id]:
                 why = _("A mail of this claim has left, may have left, or is just being sent.")

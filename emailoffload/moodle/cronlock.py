@@ -137,10 +137,14 @@ def reengagement_lock_target() -> str:
 
     Raises TaskMissing when Moodle does not have it.
     """
-    return _target("mod_reengagement")
+    return task_of("mod_reengagement")
 
 
-def _target(component: str) -> str:
+def task_of(component: str) -> str:
+    """The scheduled task `cron_task` of a component, as Moodle stores and locks it.
+
+    Raises TaskMissing when Moodle does not have it, and the database's errors.
+    """
     names = models.ScheduledTask.objects.filter(component=component).values_list("classname", flat=True)
     for name in names:
         if name.endswith("\\cron_task"):

@@ -6,6 +6,7 @@ makes a mistake loud in development.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,16 +15,18 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from emailoffload.moodle.router import MoodleIsReadOnly
+from emailoffload.moodle.targets import TARGETS
 
 _READING = frozenset(
     {"SELECT", "SHOW", "SET", "PRAGMA", "EXPLAIN", "SAVEPOINT", "RELEASE", "ROLLBACK", "BEGIN", "COMMIT"}
 )
+_UPDATE = re.compile(r"UPDATE\s+[`\"]?(?P<table>\w+)[`\"]?\s+SET\s", re.I)
 _writing: ContextVar[bool] = ContextVar("moodle_writing", default=False)
 
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """Allow UPDATE statements; used by `claims.apply` alone."""
+    """Allow UPDATE statements of the tables that are claimed from; used by `claims.apply` alone."""
     token = _writing.set(True)
     try:
         yield
@@ -36,9 +39,15 @@ def refuse_writes(
 ) -> Any:
     """Execute a statement unless it would change something. Raises MoodleIsReadOnly."""
     word = sql.lstrip("( \n\t").split(None, 1)[0].upper()
-    if word not in _READING and not (word == "UPDATE" and _writing.get()):
+    if word not in _READING and not (_writing.get() and _is_claim(sql)):
         raise MoodleIsReadOnly(f"{word} is refused on Moodle's database; claims.py alone writes to it")
     return execute(sql, params, many, context)
+
+
+def _is_claim(sql: str) -> bool:
+    """Whether a statement updates a table that is claimed from, and that alone."""
+    match = _UPDATE.match(sql)
+    return match is not None and match["table"] in {target.table for target in TARGETS.values()}
 
 
 def install(sender: object, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:

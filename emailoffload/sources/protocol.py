@@ -8,9 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 Role = Literal["user", "thirdparty", "manager", "copy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that goes with a mail; `media_type` as in `image/png`."""
+
+    name: str
+    media_type: str
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,7 @@ class RenderedMail:
     sensitive: bool = False
     origin: str = ""
     """Why a copy has this recipient, in words; '' for the mail to the user."""
+    attachments: tuple[Attachment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +82,11 @@ class Candidate:
     rearm: int = 0
     """Seconds until the next mail, where the value to write depends on the moment of the claim; else 0."""
 
+    @property
+    def sensitive(self) -> bool:
+        """Whether all its mails carry credentials; such a candidate may use the quota kept for them."""
+        return bool(self.mails) and all(mail.sensitive for mail in self.mails)
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -107,3 +122,65 @@ class Recheck:
     reason: str
     """A code of `sources.reasons`."""
     roles: tuple[Role, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The times that decisions of one pass are made by, in whole seconds."""
+
+    now: int
+    margin: int
+    """Rows due sooner than `now + margin` count as due."""
+    cron_period: int
+
+
+class Row(Protocol):
+    """What a pass needs to know of a row that a source found."""
+
+    @property
+    def id(self) -> int:
+        """Moodle's id of the row."""
+
+    @property
+    def due(self) -> int:
+        """When its mail is due."""
+
+    @property
+    def userid(self) -> int:
+        """Whom the mail is about."""
+
+    @property
+    def activity_id(self) -> int:
+        """The activity that the row belongs to; 0 for none."""
+
+
+RowT = TypeVar("RowT", bound=Row, contravariant=True)
+
+
+class Source(Protocol[RowT]):
+    """One source for one pass: it reads the site's configuration once."""
+
+    @property
+    def name(self) -> str:
+        """Its name in `registry.NAMES`."""
+
+    def decide(self, rows: Sequence[RowT], clock: Clock) -> list[Decision]:
+        """One decision per row, in the order given; what is to be claimed is rendered.
+
+        What is wrong with one row is that row's decision. Raises database errors.
+        """
+
+    def as_of(self, candidate: Candidate, now: int) -> Candidate:
+        """The candidate of a row that is already due, with the values to write if it is claimed at `now`.
+
+        They are values that no run of Moodle's that starts at `now` or later writes (`moodle.claims`).
+        """
+
+    def recheck(self, views: Sequence[ClaimView], now: int) -> list[Recheck]:
+        """Which claims' mails may no longer leave at `now`, and why. Raises database errors."""
+
+    def lock_target(self) -> str:
+        """Moodle's task whose lock guards due rows, as `task_scheduled` has it. Raises TaskMissing."""
+
+    def obstacle(self) -> str:
+        """A code of `sources.reasons` for which due rows may not be claimed even under the lock; '' for none."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from django.conf import settings
 
-from emailoffload.moodle.types import InProgress
 from emailoffload.moodle.variants import Variant
+from emailoffload.sources.iomad_queue import scan as queue_scan
+from emailoffload.sources.iomad_queue.source import NAME as IOMAD_QUEUE
+from emailoffload.sources.iomad_queue.source import QueueSource
+from emailoffload.sources.protocol import Row, Source
 from emailoffload.sources.reengagement import scan
 from emailoffload.sources.reengagement.source import NAME as REENGAGEMENT
 from emailoffload.sources.reengagement.source import ReengagementSource
 
-NAMES = (REENGAGEMENT,)
+NAMES = (REENGAGEMENT, IOMAD_QUEUE)
 
 
 def _check(name: str) -> None:
@@ -20,19 +24,27 @@ def _check(name: str) -> None:
         raise KeyError(f"there is no source {name!r}; there are: {', '.join(NAMES)}")
 
 
-def find(name: str, horizon: int) -> Iterator[InProgress]:
-    """Rows of a source that are due before `horizon` (UNIX seconds), without reading anything else.
+def installed(variant: Variant) -> tuple[str, ...]:
+    """The sources that a site has, supported or not, in the order of `NAMES`."""
+    has = {REENGAGEMENT: variant.kind != "absent", IOMAD_QUEUE: variant.iomad}
+    return tuple(name for name in NAMES if has[name])
 
-    Raises KeyError for an unknown name, and database errors.
+
+def find(name: str, horizon: int, above: int = 0) -> Iterator[Row]:
+    """Rows of a source with an id beyond `above` that are due before `horizon` (UNIX seconds).
+
+    Nothing else is read. Raises KeyError for an unknown name, and database errors.
     """
     _check(name)
-    return scan.due_rows(horizon)
+    return queue_scan.due_rows(horizon, above) if name == IOMAD_QUEUE else scan.due_rows(horizon, above)
 
 
-def get(name: str, variant: Variant | None = None) -> ReengagementSource:
+def get(name: str, variant: Variant | None = None) -> Source[Any]:
     """A fresh source: it reads the site's configuration now. Raises KeyError for an unknown name.
 
-    `variant` saves finding out a second time which plugin is installed.
+    `variant` saves finding out a second time what is installed.
     """
     _check(name)
+    if name == IOMAD_QUEUE:
+        return QueueSource(parity=settings.RENDER_PARITY, variant=variant)
     return ReengagementSource(parity=settings.RENDER_PARITY, variant=variant)

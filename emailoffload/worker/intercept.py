@@ -22,13 +22,10 @@ from django.utils import timezone
 from emailoffload.delivery import health
 from emailoffload.moodle import claims, cronlock, variants
 from emailoffload.moodle.errors import MoodleProblem, TaskMissing, require_ready
-from emailoffload.moodle.types import InProgress
 from emailoffload.outbox import content, intents, switches
 from emailoffload.outbox.models import Claim, RowError
 from emailoffload.sources import reasons, registry
-from emailoffload.sources.protocol import Candidate, Decision
-from emailoffload.sources.reengagement.source import ReengagementSource
-from emailoffload.sources.reengagement.timing import Clock
+from emailoffload.sources.protocol import Candidate, Clock, Decision, Row, Source
 from emailoffload.worker import killpoints, lease, runs, stopping
 from emailoffload.worker.recover_intents import recover_intents
 
@@ -135,8 +132,8 @@ class _Pass:
         recover_intents()
         now = int(time.time())
         refusal: str | None = None
-        soon: list[InProgress] = []
-        due: list[InProgress] = []
+        soon: list[Row] = []
+        due: list[Row] = []
         for row in registry.find(self.name, now + settings.CLAIM_LEAD_SECONDS):
             self.result.seen += 1
             if refusal is None:
@@ -144,7 +141,7 @@ class _Pass:
             if refusal:
                 self.result.left[refusal] += 1
                 continue
-            pile = due if row.emailtime < now + settings.CLAIM_MARGIN_SECONDS else soon
+            pile = due if row.due < now + settings.CLAIM_MARGIN_SECONDS else soon
             pile.append(row)
             if len(pile) >= settings.CLAIM_BATCH_SIZE:
                 self._batch(pile)
@@ -156,7 +153,7 @@ class _Pass:
         """Get ready to claim, now that there is something; returns why nothing may be claimed, or ''."""
         refusal = self._why_not()
         if not refusal:
-            self.source: ReengagementSource = registry.get(self.name, self.variant)
+            self.source: Source[Any] = registry.get(self.name, self.variant)
             if cronlock.lock_availability().kind is None:
                 self.lock_refusal = reasons.LOCK_UNAVAILABLE
             else:
@@ -195,7 +192,7 @@ class _Pass:
     def _clock(self) -> Clock:
         return Clock(int(time.time()), settings.CLAIM_MARGIN_SECONDS, settings.MOODLE_CRON_PERIOD_SECONDS)
 
-    def _batch(self, rows: Sequence[InProgress]) -> None:
+    def _batch(self, rows: Sequence[Row]) -> None:
         """Decide, render, store, claim and settle one batch of rows."""
         if not rows:
             return
@@ -228,14 +225,14 @@ class _Pass:
                 won = self._claim(part[start : start + settings.CLAIM_BATCH_SIZE], under_lock=under_lock)
                 self._count(decisions, won)
 
-    def _without_lock(self, rows: Sequence[InProgress]) -> Iterator[InProgress]:
+    def _without_lock(self, rows: Sequence[Row]) -> Iterator[Row]:
         """The rows that are worth rendering: due ones are not while Moodle's cron holds its lock."""
         limit = int(time.time()) + settings.CLAIM_MARGIN_SECONDS
-        due = sum(row.emailtime < limit for row in rows)
+        due = sum(row.due < limit for row in rows)
         if due and not self.lock_refusal and not self.shadow:
             self.lock_refusal = self._lock_state()
         for row in rows:
-            if self.lock_refusal and row.emailtime < limit:
+            if self.lock_refusal and row.due < limit:
                 self.result.left[self.lock_refusal] += 1
             else:
                 yield row
@@ -283,10 +280,8 @@ class _Pass:
         handled by none, and a later run writes later times than ours (`claims`, facts §3.2).
         """
         now = int(time.time())
-        held = claims.values([candidate.row_id for candidate in candidates])
-        fresh = [
-            c for c in candidates if held.get(c.row_id) == tuple(c.before[name] for name in claims.COMPARED)
-        ]
+        held = claims.values(self.name, [candidate.row_id for candidate in candidates])
+        fresh = [c for c in candidates if held.get(c.row_id) == claims.values_of(self.name, c.before)]
         self.result.lost += len(candidates) - len(fresh)
         return [
             replace(c, after={**c.after, "emailtime": max(c.due, now - 1) + c.rearm}) if c.rearm else c
@@ -318,7 +313,7 @@ class _Pass:
 
     def _apply(self, intended: intents.Intended) -> set[int]:
         try:
-            won = claims.apply(_swaps(intended.claims.values()))
+            won = claims.apply(self.name, _swaps(intended.claims.values()))
         except claims.RowsLocked:
             # One locked row must not end the pass: this batch waits for the next one.
             self.result.left[reasons.ROWS_LOCKED] += len(intended.claims)
@@ -348,11 +343,13 @@ class _Pass:
     def _undo(self, intended: intents.Intended, rows: set[int]) -> set[int]:
         """Reverse claims that may have come too late: whatever Moodle's run does then, it does alone."""
         if rows:
-            claims.apply([swap.reversed() for swap in _swaps(intended.claims[row] for row in rows)])
+            claims.apply(
+                self.name, [swap.reversed() for swap in _swaps(intended.claims[row] for row in rows)]
+            )
             self.result.left[reasons.COMMITTED_LATE] += len(rows)
         return rows
 
-    def _record_errors(self, decisions: Sequence[Decision], rows: Sequence[InProgress]) -> None:
+    def _record_errors(self, decisions: Sequence[Decision], rows: Sequence[Row]) -> None:
         """Keep one record per damaged row and cause; seen again, its counter grows."""
         self.result.errors += len(decisions)
         if not decisions or self.shadow:
@@ -373,7 +370,7 @@ class _Pass:
                     RowError(
                         source=name,
                         row_id=row.id,
-                        activity_id=row.reengagement,
+                        activity_id=row.activity_id,
                         user_id=row.userid,
                         reason=decision.reason,
                         detail=decision.detail,
@@ -388,4 +385,4 @@ class _Pass:
 
 
 def _swaps(rows: Iterable[Claim]) -> list[claims.Swap]:
-    return [claims.swap_of(claim.row_id, claim.before, claim.after) for claim in rows]
+    return [claims.swap_of(claim.source, claim.row_id, claim.before, claim.after) for claim in rows]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
 
 from django.conf import settings
 from django.db import transaction
@@ -19,8 +20,6 @@ log = logging.getLogger(__name__)
 BATCH = 1000
 WATCH_DROPPED = dt.timedelta(hours=1)
 """How long a dropped claim is watched for a process that wakes up and claims the row after all."""
-
-Values = tuple[int, int, int]
 
 
 def recover_intents(now: dt.datetime | None = None) -> dict[str, int]:
@@ -40,44 +39,51 @@ def recover_intents(now: dt.datetime | None = None) -> dict[str, int]:
     return counts
 
 
-def _rows(found: list[Claim]) -> dict[int, Values]:
-    return claims.values({claim.row_id for claim in found})
+Rows = Mapping[tuple[str, int], claims.Values]
+"""What rows hold, by source and id."""
 
 
-def _holds(values: Values | None, expected: dict[str, int]) -> bool:
-    """True where a row's emailsent and emailtime are the expected ones; `completed` is Moodle's own."""
-    return values is not None and values[:2] == (expected["emailsent"], expected["emailtime"])
+def _rows(found: Sequence[Claim]) -> Rows:
+    return {
+        (source, row_id): values
+        for source in {claim.source for claim in found}
+        for row_id, values in claims.values(
+            source, {claim.row_id for claim in found if claim.source == source}
+        ).items()
+    }
+
+
+def _hold(found: Sequence[Claim], rows: Rows, values: Literal["before", "after"]) -> set[int]:
+    """Those of the claims, by their ids, whose row holds what it held before the claim, or after it."""
+    return {
+        claim.pk
+        for claim in found
+        if claims.holds(claim.source, rows.get((claim.source, claim.row_id)), getattr(claim, values))
+    }
 
 
 def _intended(stale: dt.datetime, counts: dict[str, int]) -> None:
     found = list(Claim.objects.filter(state=ClaimState.INTENDED, created_at__lt=stale).order_by("pk")[:BATCH])
     rows = _rows(found)
-    won = [claim.pk for claim in found if _holds(rows.get(claim.row_id), claim.after)]
-    untouched = [claim.pk for claim in found if _holds(rows.get(claim.row_id), claim.before)]
-    lost = [claim.pk for claim in found if claim.pk not in {*won, *untouched}]
+    won = _hold(found, rows, "after")
+    untouched = _hold(found, rows, "before") - won
+    lost = {claim.pk for claim in found} - won - untouched
     counts["claimed"] += intents.settle(won, lost)
     counts["lost"] += len(lost)
     counts["dropped"] += intents.drop(untouched, "the claim was never made")
 
 
 def _dropped(now: dt.datetime, counts: dict[str, int]) -> None:
-    found = list(
-        Claim.objects.filter(state=ClaimState.DROPPED, settled_at__gt=now - WATCH_DROPPED).order_by("pk")[
-            :BATCH
-        ]
-    )
-    rows = _rows(found)
-    woken = [claim.pk for claim in found if _holds(rows.get(claim.row_id), claim.after)]
-    counts["woken"] += intents.settle(woken, [])
+    watched = Claim.objects.filter(state=ClaimState.DROPPED, settled_at__gt=now - WATCH_DROPPED)
+    found = list(watched.order_by("pk")[:BATCH])
+    counts["woken"] += intents.settle(_hold(found, _rows(found), "after"), [])
 
 
 def _releasing(stale: dt.datetime, counts: dict[str, int]) -> None:
-    found = list(
-        Claim.objects.filter(state=ClaimState.RELEASING, settled_at__lt=stale).order_by("pk")[:BATCH]
-    )
-    rows = _rows(found)
-    back = [claim.pk for claim in found if _holds(rows.get(claim.row_id), claim.before)]
-    kept = [claim.pk for claim in found if claim.pk not in set(back)]
+    releasing = Claim.objects.filter(state=ClaimState.RELEASING, settled_at__lt=stale)
+    found = list(releasing.order_by("pk")[:BATCH])
+    back = _hold(found, _rows(found), "before")
+    kept = {claim.pk for claim in found} - back
     with transaction.atomic():
         finish_releases(back, kept, "Moodle's row does not hold our values")
     counts["released"] += len(back)

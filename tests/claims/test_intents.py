@@ -8,6 +8,7 @@ import pytest
 from django.utils import timezone
 
 from emailoffload.moodle import claims
+from emailoffload.moodle.targets import TARGETS
 from emailoffload.outbox import intents
 from emailoffload.outbox.models import Claim, Content, Email
 from emailoffload.outbox.states import ClaimState, EmailState
@@ -24,7 +25,7 @@ def later(seconds: int = 3600) -> dt.datetime:
 
 
 def swaps(stored: intents.Intended) -> list[claims.Swap]:
-    return [claims.swap_of(c.row_id, c.before, c.after) for c in stored.claims.values()]
+    return [claims.swap_of(c.source, c.row_id, c.before, c.after) for c in stored.claims.values()]
 
 
 def states() -> tuple[set[str], set[str]]:
@@ -74,7 +75,7 @@ def test_killed_after_the_intent_nothing_happened_and_the_row_can_be_claimed_aga
 
 def test_killed_after_the_claim_the_mails_are_queued(moodle: Moodle) -> None:
     stored = intents.intend(some(moodle, 5), None)
-    claims.apply(swaps(stored))
+    claims.apply("reengagement", swaps(stored))
     assert recover_intents(later())["claimed"] == 5
     assert states() == ({"claimed"}, {"queued"})
     assert recover_intents(later())["claimed"] == 0
@@ -85,8 +86,8 @@ def test_the_next_reminder_of_a_row_waits_until_an_interrupted_claim_of_the_row_
 ) -> None:
     (first,) = some(moodle, 1)
     stored = intents.intend([first], None)
-    claims.apply(swaps(stored))
-    following = candidate((first.row_id, *(first.after[name] for name in claims.COMPARED)))
+    claims.apply("reengagement", swaps(stored))
+    following = candidate((first.row_id, *(first.after[name] for name in TARGETS["reengagement"].compared)))
     assert intents.intend([following], None).left == {first.row_id: reasons.CLAIM_IN_PROGRESS}
     assert recover_intents(later())["claimed"] == 1
     assert not intents.intend([following], None).left
@@ -107,7 +108,7 @@ def test_killed_between_and_moodle_was_faster_the_claim_is_lost(moodle: Moodle) 
 def test_a_process_that_wakes_up_after_its_intent_was_dropped_still_gets_its_mail_out(moodle: Moodle) -> None:
     stored = intents.intend(some(moodle, 3), None)
     recover_intents(later())
-    claims.apply(swaps(stored))  # … and is killed again before it settles
+    claims.apply("reengagement", swaps(stored))  # … and is killed again before it settles
     assert recover_intents()["woken"] == 3
     assert states() == ({"claimed"}, {"queued"})
 
@@ -119,8 +120,8 @@ def test_of_a_sleeper_and_its_successor_exactly_one_holds_the_row(moodle: Moodle
     successor = intents.intend(found, None)
     row_id = found[0].row_id
     # The sleeper wakes and claims; the successor's claim then finds the very values that it would write.
-    assert claims.apply(swaps(sleeper)) == {row_id}
-    assert claims.apply(swaps(successor)) == {row_id}
+    assert claims.apply("reengagement", swaps(sleeper)) == {row_id}
+    assert claims.apply("reengagement", swaps(successor)) == {row_id}
     intents.settle([sleeper.claims[row_id].pk], [])
     intents.settle([successor.claims[row_id].pk], [])
     assert Claim.objects.filter(state=ClaimState.CLAIMED).count() == 1
@@ -136,8 +137,8 @@ def test_a_sleeper_that_claimed_with_other_values_keeps_the_row(moodle: Moodle, 
     recover_intents(later())
     other = candidate((row_id, 0, found[0].due, 0), delay=999)
     successor = intents.intend([other], None)
-    assert claims.apply(swaps(sleeper)) == {row_id}
-    assert claims.apply(swaps(successor)) == set()
+    assert claims.apply("reengagement", swaps(sleeper)) == {row_id}
+    assert claims.apply("reengagement", swaps(successor)) == set()
     steps = [
         lambda: intents.settle([sleeper.claims[row_id].pk], []),
         lambda: intents.settle([], [successor.claims[row_id].pk]),

@@ -22,13 +22,13 @@ pytestmark = pytest.mark.django_db(databases=["default", "moodle"], transaction=
 
 def claimed(moodle: Moodle, count: int) -> list[Claim]:
     stored = intents.intend(some(moodle, count), None)
-    claims.apply([claims.swap_of(c.row_id, c.before, c.after) for c in stored.claims.values()])
+    claims.apply("reengagement", [claims.swap_of(c.source, c.row_id, c.before, c.after) for c in stored.claims.values()])
     intents.settle([claim.pk for claim in stored.claims.values()], [])
     return list(Claim.objects.order_by("pk"))
 
 
 def holds(claim: Claim, values: dict[str, int]) -> bool:
-    return claims.values([claim.row_id])[claim.row_id] == (
+    return claims.values("reengagement", [claim.row_id])[claim.row_id] == (
         values["emailsent"],
         values["emailtime"],
         values["completed"],
@@ -90,7 +90,7 @@ def test_a_release_that_was_cut_off_is_settled_by_moodles_row(moodle: Moodle, wr
     Claim.objects.update(state=ClaimState.RELEASING, settled_at=timezone.now())
     Email.objects.update(lease="r1", leased_until=timezone.now() + dt.timedelta(days=3650))
     if written:
-        claims.apply([claims.swap_of(claim.row_id, claim.before, claim.after).reversed()])
+        claims.apply("reengagement", [claims.swap_of(claim.source, claim.row_id, claim.before, claim.after).reversed()])
     recover_intents(timezone.now() + dt.timedelta(hours=1))
     expected = (
         (ClaimState.RELEASED, EmailState.RELEASED) if written else (ClaimState.CLAIMED, EmailState.QUEUED)

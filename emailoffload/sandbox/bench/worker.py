@@ -34,7 +34,7 @@ def claims(rows: int, rounds: int) -> dict[str, Any]:
 
     from emailoffload.moodle import claims, guard
 
-    connection = connections["moodle"]
+    connection, source = connections["moodle"], "reengagement"
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT id, emailsent, emailtime, completed FROM mdl_reengagement_inprogress ORDER BY id"
@@ -55,15 +55,15 @@ def claims(rows: int, rounds: int) -> dict[str, Any]:
                 )
         single.append(len(few) / (time.perf_counter() - started))
         for begin in range(0, len(few), 500):
-            claims.apply([swap.reversed() for swap in few[begin : begin + 500]])
+            claims.apply(source, [swap.reversed() for swap in few[begin : begin + 500]])
         started = time.perf_counter()
         for begin in range(0, len(swaps), 500):
             part = swaps[begin : begin + 500]
-            if len(claims.apply(part)) != len(part):
+            if len(claims.apply(source, part)) != len(part):
                 raise RuntimeError("a claim was lost though nobody competed")
         batched.append(len(swaps) / (time.perf_counter() - started))
         for begin in range(0, len(swaps), 500):
-            claims.apply([swap.reversed() for swap in swaps[begin : begin + 500]])
+            claims.apply(source, [swap.reversed() for swap in swaps[begin : begin + 500]])
     return {"single": statistics.median(single), "batched": statistics.median(batched)}
 
 

@@ -19,16 +19,17 @@ CHUNK = 5_000
 """Rows per answer."""
 
 
-def due_rows(horizon: int) -> Iterator[InProgress]:
-    """Every row that Moodle would find due before `horizon` (UNIX seconds), in order of id.
+def due_rows(horizon: int, above: int = 0) -> Iterator[InProgress]:
+    """Every row with an id beyond `above` that Moodle would find due before `horizon` (UNIX seconds), by id.
 
     The condition is phase C's (facts §2.6): mode "after delay", fewer mails sent than owed. Whether the user
     is deleted is decided later, so that the row is counted with its reason.
     """
     low, high = _bounds()
+    low = max(low, above + 1)
     while low <= high:
         # A table that fits into one window is read without a condition on the id, which costs a quarter more.
-        last, end = (low - 1, low + WINDOW - 1) if high - low >= WINDOW else (None, None)
+        last, end = (low - 1, low + WINDOW - 1) if above or high - low >= WINDOW else (None, None)
         while True:
             rows = _chunk(last, end, horizon)
             yield from rows

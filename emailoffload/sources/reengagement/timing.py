@@ -9,21 +9,12 @@ from dataclasses import dataclass
 
 from emailoffload.moodle.types import InProgress
 from emailoffload.sources import reasons
+from emailoffload.sources.protocol import Clock as Clock
 
 TWO_DAYS = 172800
 """Moodle drops a reminder that is more than this many seconds overdue (facts §2.7)."""
 TICK_SLACK = 60
 """A cron run may start this many seconds after its period: cron starts once a minute."""
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """The times that decisions of one pass are made by, in whole seconds."""
-
-    now: int
-    margin: int
-    """Rows due sooner than `now + margin` count as due."""
-    cron_period: int
 
 
 @dataclass(frozen=True, slots=True)
