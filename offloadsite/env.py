@@ -184,6 +184,7 @@ SPECS: tuple[Spec, ...] = (
     Spec("MOODLE_CRON_GUARD", choice("tick", "hold", "off"), "tick", "For mail that is due as soon as it exists (IOMAD's queue): how hard it is defended against Moodle's cron, `tick`, `hold` or `off`. Not used in this version.", "tick", MOODLE),
     Spec("MOODLE_NOEMAILEVER", boolean, "off", "`$CFG->noemailever` of config.php: Moodle sends no mail at all. Nothing is claimed then.", "off", MOODLE),
     Spec("MOODLE_FORCED_CONFIG", json_object, "{}", "Other `$CFG` values that config.php sets and that therefore win over Moodle's database, as a JSON object.", '{"supportuserid": 2, "forcetimezone": "Europe/London"}', MOODLE),
+    Spec("MOODLE_DATAROOT", text, "", "Moodle's data folder (`$CFG->dataroot`) as this host sees it, readable for us, where mails of IOMAD carry attachments. Without it such mails stay with IOMAD.", "/mnt/moodledata", MOODLE),
     Spec("MOODLE_PHP_TIMEZONE", zone, "UTC", "Time zone of PHP on the Moodle host; used where Moodle's own setting says 'server time zone'.", "Europe/London", MOODLE),
     Spec("MOODLE_STRING_NOREPLY_NAME", text, "Do not reply to this email", "Moodle's string `noreplyname` in the site's language.", "Do not reply to this email", MOODLE),
     Spec("MOODLE_STRING_VIA", text, "{name} (via {siteshortname})", "Moodle's string `fromvia` in the site's language; the two words in braces are filled in.", "{name} (via {siteshortname})", MOODLE),

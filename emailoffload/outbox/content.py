@@ -13,13 +13,14 @@ import json
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken
 from django.conf import settings
 from django.db import transaction
 
 from emailoffload.outbox.models import Content, State
-from emailoffload.sources.protocol import RenderedMail
+from emailoffload.sources.protocol import Attachment, RenderedMail
 
 REGISTRY = "content_key_ids"
 """The shared fact that says which keys stored mails were sealed with."""
@@ -60,6 +61,7 @@ class Parts:
     subject: str
     text: str
     html: str | None
+    attachments: tuple[Attachment, ...] = ()
 
 
 @lru_cache(maxsize=8)
@@ -79,7 +81,7 @@ def key_ids() -> list[str]:
 
 def seal(mail: RenderedMail | Parts) -> tuple[str, bytes]:
     """Compress and encrypt what a mail says; returns what Content keeps: (key_id, body)."""
-    parts = {
+    parts: dict[str, Any] = {
         "to_address": mail.to_address,
         "to_name": mail.to_name,
         "from_address": mail.from_address,
@@ -90,6 +92,10 @@ def seal(mail: RenderedMail | Parts) -> tuple[str, bytes]:
         "text": mail.text,
         "html": mail.html,
     }
+    if mail.attachments:
+        parts["attachments"] = [
+            [each.name, each.media_type, base64.b64encode(each.content).decode()] for each in mail.attachments
+        ]
     key_id, fernet = next(iter(_ring(tuple(settings.CONTENT_KEYS)).items()))
     token = fernet.encrypt(
         zlib.compress(json.dumps(parts, ensure_ascii=False).encode("utf-8", "surrogatepass"), 1)
@@ -116,7 +122,13 @@ def _decrypt(key_id: str, body: bytes) -> bytes:
 def open_body(key_id: str, body: bytes) -> Parts:
     """What `seal` was given. Raises UnknownKey or Damaged."""
     plain = _decrypt(key_id, body)
-    return Parts(**json.loads(zlib.decompress(plain).decode("utf-8", "surrogatepass")))
+    parts = json.loads(zlib.decompress(plain).decode("utf-8", "surrogatepass"))
+    if "attachments" in parts:
+        parts["attachments"] = tuple(
+            Attachment(name, media_type, base64.b64decode(content))
+            for name, media_type, content in parts["attachments"]
+        )
+    return Parts(**parts)
 
 
 def open_(content: Content) -> Parts:

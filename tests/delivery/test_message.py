@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emailoffload.delivery import message
+from emailoffload.sources.protocol import Attachment
 from tests.outbox.factory import parts
 
 REF = "0123456789abcdef0123456789abcdef"
@@ -46,6 +47,21 @@ def test_every_request_passes_the_sdks_own_validation(
     assert request["ConfigurationSetName"] == "email-offload"
     assert ("Html" in request["Content"]["Simple"]["Body"]) == bool(html)
     assert ("ReplyToAddresses" in request) == bool(reply_to)
+
+
+def test_a_file_leaves_with_its_name_type_and_content_and_counts_for_the_size() -> None:
+    logo = Attachment('Logo für\n"Lab".png', "image/png", b"\x89PNG\0")
+    request = message.build(parts(attachments=(logo,)), REF, "iomad_queue")
+    validate(request)
+    (sent,) = request["Content"]["Simple"]["Attachments"]
+    assert (sent["FileName"], sent["ContentType"], sent["RawContent"]) == (
+        'Logo für "Lab".png',
+        "image/png",
+        b"\x89PNG\0",
+    )
+    assert "Attachments" not in message.build(parts(), REF, "iomad_queue")["Content"]["Simple"]
+    with pytest.raises(message.Unsendable):
+        message.build(parts(attachments=(Attachment("a", "a/b", b"0" * 7_000_000),)), REF, "iomad_queue")
 
 
 def test_our_id_leaves_as_a_header_and_as_a_tag() -> None:

@@ -16,6 +16,7 @@ from django.db import connections
 
 from emailoffload.outbox import content
 from emailoffload.outbox.models import Content, State
+from emailoffload.sources.protocol import Attachment
 from tests.outbox.factory import parts, queue_email
 
 
@@ -25,6 +26,9 @@ from tests.outbox.factory import parts, queue_email
         parts(),
         parts(html=None),
         parts(subject="", text="", html=""),
+        parts(
+            attachments=(Attachment("Logo.png", "image/png", bytes(range(256))), Attachment("b", "c/d", b""))
+        ),
         parts(to_name='Ünïcode "Q" \\ 王', text="line\r\n\0\ud800 lone surrogate", html="<p>😀</p>"),
     ],
 )
