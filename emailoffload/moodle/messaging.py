@@ -97,20 +97,36 @@ class MessageGates:
     def for_user(self, learner: Learner) -> Delivery | Refusal:
         """What Moodle does with a reminder to this learner (facts §5.2, then §5.3 in order)."""
         user, preferences = learner.user, learner.preferences
-        refusal = self._message_send(learner)
+        refusal = self._message_send(learner) or _account(user)
         if refusal:
             return refusal
-        if user.auth == "nologin":
-            return Refusal(refusals.AUTH_NOLOGIN)
-        if user.suspended:
-            return Refusal(refusals.USER_SUSPENDED)
-        if user.deleted:
-            return Refusal(refusals.USER_DELETED)
         own = preferences.get(_OVERRIDE, "")
         overridden = self.site.flag("messagingallowemailoverride") and valid_address(own)
         return self._email_to_user(
             user, own if overridden else user.email, preferences, as_html=user.mailformat == 1
         )
+
+    def for_user_directly(self, learner: Learner) -> Delivery | Refusal:
+        """What becomes of a mail to this learner that is no message: `email_to_user` alone (facts §5.3).
+
+        Nobody asks for message settings, preferences or `emailstop`, and the preference for another address
+        does not count. A site's own patch mails like this (facts §2.11, P-akt).
+        """
+        user = learner.user
+        return _account(user) or self._email_to_user(
+            user, user.email, learner.preferences, as_html=user.mailformat == 1
+        )
+
+    def for_copy(self, address: str, user: User | None = None) -> Delivery | Refusal:
+        """What becomes of a copy by a rule of ours, which is no message of Moodle's either (design §5).
+
+        Only what concerns the address counts: account, validity, diversion, `noemailever`, `.invalid`. The
+        recipient's notification settings and bounces do not, as for third parties: the rule is the site's
+        decision. An address without a user gets text only (facts §5.6).
+        """
+        if user is None:
+            return self._email_to_user(User(id=-10, firstname=address), address, {}, as_html=False)
+        return _account(user) or self._email_to_user(user, address, {}, as_html=user.mailformat == 1)
 
     def for_address(self, address: str) -> Delivery | Refusal:
         """What Moodle does with a mail to a third party (facts §2.8, §5.6).
@@ -247,6 +263,15 @@ class MessageGates:
         if bounces / sends >= (_php_number(self.site.get("bounceratio")) or 0.2):
             return Refusal(refusals.BOUNCE_THRESHOLD)
         return None
+
+
+def _account(user: User) -> Refusal | None:
+    """Why an account gets no mail at all, whatever it says (facts §5.3, row 1)."""
+    if user.auth == "nologin":
+        return Refusal(refusals.AUTH_NOLOGIN)
+    if user.suspended:
+        return Refusal(refusals.USER_SUSPENDED)
+    return Refusal(refusals.USER_DELETED) if user.deleted else None
 
 
 def third_party_addresses(thirdpartyemails: str | None) -> tuple[str, ...]:

@@ -32,7 +32,6 @@ TARGET_COMPLETE = "target_complete"
 SUPPRESS_COURSE_COMPLETE = "suppress_course_complete"
 RECIPIENT_MANAGER = "recipient_manager"
 RECIPIENT_BOTH = "recipient_both"
-COMPANY_CC = "company_cc"
 NOBODY_TO_MAIL = "nobody_to_mail"
 BROKEN_ROW = "broken_row"
 CLAIMS_PAUSED = "claims_paused"
@@ -71,7 +70,6 @@ MEANINGS: dict[str, Promise] = {
     RECIPIENT_BOTH: _(
         "the activity mails users and managers, which makes Moodle's own cron fail: change it to users"
     ),
-    COMPANY_CC: _("the user's company gets a copy by a site's own patch"),
     NOBODY_TO_MAIL: _("the reminder has no recipient"),
     BROKEN_ROW: _("the row could not be handled; the row errors say why"),
     CLAIMS_PAUSED: _("claiming is paused"),

@@ -97,7 +97,8 @@ def variant() -> Found:
     found = variants.detect()
     if found.supported:
         extra = " " + _(
-            "The site mails company copies by a patch of its own; such reminders stay with Moodle."
+            "The site mails copies to companies by a patch of its own: they go out as mails of their own, and "
+            "activities that are suppressed by course completion stay with Moodle."
         )
         return ok(found.why + (extra if found.company_cc else ""))
     if found.kind == "disabled":

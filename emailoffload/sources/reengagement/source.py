@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
-from emailoffload.moodle import cronlock, enrolment, loaders, messaging, models, textcontexts, variants
+from emailoffload.moodle import (
+    companies,
+    cronlock,
+    enrolment,
+    loaders,
+    messaging,
+    models,
+    textcontexts,
+    variants,
+)
 from emailoffload.moodle.formatting.errors import Unrenderable
 from emailoffload.moodle.formatting.names import fullname
 from emailoffload.moodle.refusals import Refusal
@@ -26,10 +35,12 @@ from emailoffload.moodle.types import (
     TextContext,
     User,
 )
+from emailoffload.policy.copies import Copy, CopyRules, Subject
 from emailoffload.sources import reasons
-from emailoffload.sources.protocol import Candidate, ClaimView, Decision, Recheck, RenderedMail, Role
+from emailoffload.sources.protocol import Candidate, ClaimView, Decision, Recheck
 from emailoffload.sources.reengagement import scan, timing
-from emailoffload.sources.reengagement.texts import MailTexts, PreparedActivity, TextRenderer
+from emailoffload.sources.reengagement.recipients import Extra, Recipients
+from emailoffload.sources.reengagement.texts import PreparedActivity, TextRenderer
 
 log = logging.getLogger(__name__)
 NAME = "reengagement"
@@ -46,6 +57,12 @@ class _Eligibility:
     completed_targets: set[tuple[int, int]]
     companies: dict[int, tuple[int, str]]
     """Company id and name by user."""
+    company_cc: dict[int, tuple[str, ...]]
+    """A company's own Cc addresses by company id (facts §2.11, P-akt)."""
+
+    def cc_of(self, userid: int) -> tuple[str, ...]:
+        """The Cc addresses of a user's company."""
+        return self.company_cc.get(self.companies.get(userid, (0, ""))[0], ())
 
 
 class ReengagementSource:
@@ -58,6 +75,8 @@ class ReengagementSource:
         self.variant = variant or variants.detect()
         self.gates = messaging.MessageGates.load(self.site, models.IOMAD_TABLES if self.variant.iomad else ())
         self.renderer = TextRenderer(self.site, "strict" if parity == "strict" else "default")
+        self.recipients = Recipients(self.gates, self.renderer)
+        self._copy_rules: CopyRules | None = None
         self._activities: dict[int, Activity | None] = {}
         self._prepared: dict[int, PreparedActivity | Unrenderable] = {}
         self._contexts: dict[int, TextContext] = {}
@@ -82,14 +101,28 @@ class ReengagementSource:
                 hopeful.append((row, verdict))
             else:
                 decisions[row.id] = verdict
+        copies = self._copies([row for row, _plan in hopeful], facts)
         for row, plan in hopeful:
             try:
-                decisions[row.id] = self._render(row, plan, facts)
+                extra = Extra(facts.cc_of(row.userid), copies.get(row.id, ()))
+                decisions[row.id] = self._render(row, plan, facts, extra)
             except Unrenderable as error:
                 decisions[row.id] = Decision(row.id, error.reason, detail=error.detail)
             except Exception as error:
                 decisions[row.id] = self._broken(row, error)
         return [decisions[row.id] for row in rows]
+
+    def _copies(self, rows: Sequence[InProgress], facts: _Eligibility) -> dict[Hashable, list[Copy]]:
+        """The copies that rules ask for, by row id. The rules are read when the first mail needs them."""
+        if self._copy_rules is None:
+            self._copy_rules = CopyRules.load()
+        subjects = []
+        for row in rows:
+            course = facts.activities[row.reengagement].course
+            assert course is not None
+            company = facts.companies.get(row.userid, (None, ""))[0]
+            subjects.append(Subject(row.id, NAME, row.userid, company, course.id, row.reengagement))
+        return self._copy_rules.copies(subjects)
 
     def _broken(self, row: InProgress, error: Exception) -> Decision:
         # The text of an exception may quote a learner's data; its type and place do not.
@@ -129,13 +162,19 @@ class ReengagementSource:
             preference_names=messaging.PREFERENCE_NAMES,
             users=users,
         )
+        company_of = loaders.load_company_of(users) if texts or self.variant.company_cc else {}
         return _Eligibility(
             activities=activities,
             users=users,
             learners=learners,
             enrolled=enrolment.eligible(modules, int(time.time()), self.site),
             completed_targets=loaders.load_target_completions(targets) if targets else set(),
-            companies=loaders.load_company_of(users) if texts or self.variant.company_cc else {},
+            companies=company_of,
+            company_cc=(
+                companies.company_cc({company for company, _name in company_of.values()})
+                if self.variant.company_cc
+                else {}
+            ),
         )
 
     def _load_activities(self, ids: set[int], *, texts: bool) -> None:
@@ -209,21 +248,21 @@ class ReengagementSource:
             return reasons.RECIPIENT_MANAGER
         if activity.suppresstarget < 0:
             return reasons.SUPPRESS_COURSE_COMPLETE
-        if self.variant.company_cc and userid in facts.companies:
-            return reasons.COMPANY_CC
         if (activity.cmid, userid) not in facts.enrolled:
             return reasons.NOT_ENROLLED
         if activity.suppresstarget and (userid, activity.suppresstarget) in facts.completed_targets:
             return reasons.TARGET_COMPLETE
         return ""
 
-    def _render(self, row: InProgress, plan: timing.Plan, facts: _Eligibility) -> Decision:
+    def _render(self, row: InProgress, plan: timing.Plan, facts: _Eligibility, extra: Extra) -> Decision:
         activity = facts.activities[row.reengagement]
         course = activity.course
         assert course is not None
         assert activity.cmid is not None
         learner = facts.learners[(row.userid, course.id)]
-        mails, refusal = self._mails(activity, learner)
+        prepared = self._prepare(activity)
+        assert isinstance(prepared, PreparedActivity)
+        mails, refusal = self.recipients.mails(prepared, learner, extra)
         if not mails:
             return Decision(row.id, refusal.reason if refusal else reasons.NOBODY_TO_MAIL)
         company = facts.companies.get(row.userid)
@@ -256,65 +295,6 @@ class ReengagementSource:
             reason = reasons.CLAIMED_UNDER_LOCK if plan.under_lock else reasons.CLAIMED_AHEAD
         return Decision(row.id, reason, candidate)
 
-    def _mails(self, activity: Activity, learner: Learner) -> tuple[tuple[RenderedMail, ...], Refusal | None]:
-        """The mails of one reminder in Moodle's order, and why the user gets none if so (facts §2.8, §5)."""
-        prepared = self._prepare(activity)
-        assert isinstance(prepared, PreparedActivity)
-        delivery = self.gates.for_user(learner)
-        refusal = delivery if isinstance(delivery, Refusal) else None
-        if refusal and refusal.leaves_row:
-            return (), refusal
-        mails: list[RenderedMail] = []
-        if isinstance(delivery, messaging.Delivery):
-            texts = self.renderer.render_user(prepared, learner, as_html=delivery.as_html)
-            mails.append(self._mail("user", delivery, texts, learner.user.id))
-        third: MailTexts | None = None
-        for address in messaging.third_party_addresses(activity.thirdpartyemails):
-            other = self.gates.for_address(address)
-            if isinstance(other, messaging.Delivery):
-                third = third or self.renderer.render_third_party(prepared, learner)
-                mails.append(self._mail("thirdparty", other, third, None))
-            elif other.leaves_row:
-                return (), other
-        return tuple(mails), refusal
-
-    def _mail(
-        self, role: Role, delivery: messaging.Delivery, texts: MailTexts, recipient_id: int | None
-    ) -> RenderedMail:
-        sender = self.gates.sender()
-        return RenderedMail(
-            role=role,
-            to_address=delivery.address,
-            to_name=delivery.to_name,
-            from_address=sender.from_address,
-            from_name=sender.from_name,
-            reply_to_address=sender.reply_to_address,
-            reply_to_name=sender.reply_to_name,
-            subject=self.gates.subject(texts.subject, delivery),
-            text=texts.text,
-            html=texts.html,
-            recipient_id=recipient_id,
-        )
-
-    # --- the moment of the claim ---
-
-    def as_of(self, candidate: Candidate, now: int) -> Candidate:
-        """A due candidate with the `emailtime` that a claim at `now` writes (design §3.2)."""
-        if not candidate.rearm:
-            return candidate
-        emailtime = max(candidate.due, now - 1) + candidate.rearm
-        return replace(candidate, after={**candidate.after, "emailtime": emailtime})
-
-    def lock_target(self) -> str:
-        """The plugin's scheduled task. Raises TaskMissing."""
-        return cronlock.task_of("mod_reengagement")
-
-    def obstacle(self) -> str:
-        """Ad hoc tasks of the plugin run under locks of their own (facts §3.5)."""
-        if self.variant.kind == "adhoc" and variants.adhoc_tasks_present():
-            return reasons.ADHOC_TASK_QUEUED
-        return ""
-
     # --- recheck ---
 
     def recheck(self, views: Sequence[ClaimView], now: int) -> list[Recheck]:
@@ -340,9 +320,11 @@ class ReengagementSource:
                 continue
             assert activity is not None
             assert activity.course is not None
-            delivery = self.gates.for_user(facts.learners[(view.user_id, activity.course.id)])
-            if isinstance(delivery, Refusal) and "user" in view.roles:
-                found.append(Recheck(view.claim_id, delivery.reason, roles=("user",)))
+            learner = facts.learners[(view.user_id, activity.course.id)]
+            delivery = self.recipients.user_delivery(learner, facts.cc_of(view.user_id))
+            if isinstance(delivery, Refusal) and not {"user", "copy"}.isdisjoint(view.roles):
+                # A copy goes where the user's own mail goes, or nowhere.
+                found.append(Recheck(view.claim_id, delivery.reason, roles=("user", "copy")))
         return found
 
 

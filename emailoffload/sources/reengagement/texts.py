@@ -17,6 +17,7 @@ group names) is inserted as Moodle does it, markup included.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,6 +30,7 @@ from emailoffload.sources.reengagement.subject import Subject
 from emailoffload.sources.reengagement.values import Values
 
 Parity = Literal["default", "strict"]
+_EMPTY_MARKUP = re.compile(r"</?(?:p|div|span|br)\b[^>]*>|&nbsp;|\s", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,14 @@ class PreparedActivity:
     uses_groups: bool
     user: _Letter
     third_party: _Letter | Unrenderable
+
+    @property
+    def has_third_party_text(self) -> bool:
+        """Whether a text for third parties was written at all; an editor leaves empty paragraphs behind."""
+        return bool(
+            self.activity.emailsubjectthirdparty.strip()
+            and _EMPTY_MARKUP.sub("", self.activity.emailcontentthirdparty)
+        )
 
 
 class TextRenderer:
@@ -104,11 +114,14 @@ class TextRenderer:
         """
         return self._render(prepared.user, prepared, learner, as_html=as_html)
 
-    def render_third_party(self, prepared: PreparedActivity, learner: Learner) -> MailTexts:
-        """The mail about the learner to a third party, always text only (facts §5.6). Raises Unrenderable."""
+    def render_third_party(
+        self, prepared: PreparedActivity, learner: Learner, *, as_html: bool = False
+    ) -> MailTexts:
+        """The mail about the learner to a third party: text only, as for Moodle's own third parties (facts
+        §5.6), or also HTML for a copy to a person. Raises Unrenderable."""
         if isinstance(prepared.third_party, Unrenderable):
             raise Unrenderable(prepared.third_party.reason, prepared.third_party.detail)
-        return self._render(prepared.third_party, prepared, learner, as_html=False)
+        return self._render(prepared.third_party, prepared, learner, as_html=as_html)
 
     def _third_party(
         self, texts: tuple[str, str], activity: Activity, course: Course, context: TextContext
