@@ -1,7 +1,8 @@
 """Who may see what: every page names the permission it needs, and a refusal says how to get it.
 
 Permissions are Django's own (`view_email`, `view_content`, `view_run`, …); the groups that hold them are made
-by the migration `0002_roles` and can be changed in the Django admin.
+by the migrations `0002_roles` and `0004_roles_of_policy` and can be changed in the Django admin. Beyond that,
+groups may be bound to companies (`outbox.scope`): their members see only what belongs to those.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from django.http.response import HttpResponseBase
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from emailoffload.outbox import scope
+
 VIEW_EMAIL = "emailoffload.view_email"
 VIEW_CONTENT = "emailoffload.view_content"
 VIEW_RUN = "emailoffload.view_run"
@@ -24,18 +27,27 @@ NEEDED: dict[str, Promise] = {
     VIEW_CONTENT: _("Reading what a mail says needs the permission to see contents (%(permission)s)."),
     VIEW_RUN: _("This page needs the permission to see runs (%(permission)s)."),
 }
+WHOLE_SITE: Promise = _(
+    "This page is about the whole site. Your account sees only what belongs to its companies."
+)
 
 
 class NeedsPermission(AccessMixin):
-    """A view only for people with all of `permissions`; others get the page 403 with the missing one."""
+    """A view only for people with all of `permissions`; others get the page 403 with the missing one.
+
+    A view with `whole_site` shows records of no single company: people bound to companies get 403 there.
+    """
 
     permissions: tuple[str, ...] = ()
+    whole_site = False
     request: HttpRequest
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Refuse with PermissionDenied, whose text names the permission, before the view does anything."""
+        """Refuse with PermissionDenied, whose text says what is missing, before the view does anything."""
         for permission in self.permissions:
             if not request.user.has_perm(permission):
                 raise PermissionDenied(str(NEEDED[permission]) % {"permission": permission})
+        if self.whole_site and scope.is_bound(request.user):
+            raise PermissionDenied(str(WHOLE_SITE))
         response: HttpResponseBase = super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
         return response

@@ -12,15 +12,18 @@ from django import forms
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 from django_filters.filterset import FilterSet
 
-from emailoffload.dashboard import reasons, search, words
+from emailoffload.dashboard import companies, reasons, search, words
 from emailoffload.dashboard.paging import MAX_ID
 from emailoffload.outbox.models import Email
 from emailoffload.outbox.states import EmailState
 
+TEMPLATE = RegexValidator(r"\A[A-Za-z0-9_]+\Z", _("Enter the name of a template, such as user_create."))
 REASON = RegexValidator(r"\A[A-Za-z0-9_.:-]+\Z", _("Enter a reason code, such as not_enrolled."))
+FOLDED = ("date_from", "date_to", "user", "activity", "course", "company", "template", "reason")
 PRESETS = {
     "1h": timedelta(hours=1),
     "24h": timedelta(hours=24),
@@ -49,8 +52,16 @@ class IdFilter(filters.Filter):
     field_class = IdField
 
 
+def suggesting(listing: str) -> forms.TextInput:
+    """A text field whose suggestions are in the page's `<datalist>` with the id `listing`."""
+    return forms.TextInput(attrs={"list": listing, "autocomplete": "off"})
+
+
 class EmailFilter(FilterSet):
-    """Search, state, source, role, reason, ids and time of emails."""
+    """Search, state, source, kind of mail, role, company, reason, ids and time of emails.
+
+    The request says who asks; suggestions and names come only from what that person may see.
+    """
 
     q = filters.CharFilter(
         label=_("Search"),
@@ -91,7 +102,15 @@ class EmailFilter(FilterSet):
     user = IdFilter(label=_("About user (id)"), field_name="user_id")
     activity = IdFilter(label=_("Activity (id)"), field_name="activity_id")
     course = IdFilter(label=_("Course (id)"), field_name="course_id")
-    company = IdFilter(label=_("Company (id)"), field_name="company_id")
+    company = filters.CharFilter(
+        label=_("Company (name or id)"),
+        method="filter_company",
+        max_length=255,
+        widget=suggesting("companies"),
+    )
+    template = filters.CharFilter(
+        label=_("IOMAD template"), max_length=100, validators=[TEMPLATE], widget=suggesting("templates")
+    )
     reason = filters.CharFilter(label=_("Reason (code)"), max_length=60, validators=[REASON])
 
     class Meta:
@@ -99,6 +118,17 @@ class EmailFilter(FilterSet):
         fields: list[str] = []
 
     search_note = ""
+    company_note = ""
+
+    @cached_property
+    def companies(self) -> dict[int, str]:
+        """The companies to choose from, id → name."""
+        return companies.stored(self.request.user)
+
+    @property
+    def templates(self) -> dict[str, str]:
+        """IOMAD's templates to choose from, name → what kind of mail it is."""
+        return {name: str(text) for name, text in words.TEMPLATES.items()}
 
     def _day(self, name: str) -> datetime | None:
         """Midnight that begins a chosen day, in the site's time zone; None without a possible day."""
@@ -113,6 +143,12 @@ class EmailFilter(FilterSet):
         self.search_note = understood.note
         last_day = self._day("date_to")
         return search.apply(emails, understood, last_day + timedelta(days=1) if last_day else None)
+
+    def filter_company(self, emails: QuerySet[Email], name: str, value: str) -> QuerySet[Email]:
+        """Emails of the companies that the typed id or name means; keeps the sentence that says which."""
+        meant = companies.understand(value, self.companies)
+        self.company_note = meant.note
+        return emails.filter(company_id__in=meant.ids)
 
     def filter_when(self, emails: QuerySet[Email], name: str, value: str) -> QuerySet[Email]:
         """Emails rendered within a preset time."""
@@ -132,14 +168,16 @@ class EmailFilter(FilterSet):
     @property
     def more_in_use(self) -> bool:
         """Whether a filter is set that the page keeps folded away."""
-        return any(
-            self.data.get(name)
-            for name in ("date_from", "date_to", "user", "activity", "course", "company", "reason")
-        )
+        return any(self.data.get(name) for name in FOLDED)
 
     @property
     def notes(self) -> list[str]:
         """Sentences about what the filters mean, for those that a code alone would not explain."""
-        reason = self.form.cleaned_data.get("reason") if self.form.is_valid() else ""
-        texts = [self.search_note] if self.search_note else []
-        return [*texts, reasons.text(reason)] if reason else texts
+        texts = [note for note in (self.search_note, self.company_note) if note]
+        if not self.form.is_valid():
+            return texts
+        if template := self.form.cleaned_data.get("template"):
+            texts.append(_("Kind of mail: %(kind)s.") % {"kind": words.template(template)})
+        if reason := self.form.cleaned_data.get("reason"):
+            texts.append(reasons.text(reason))
+        return texts

@@ -7,7 +7,7 @@ or the plain statement that it does not say anything now.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
@@ -18,12 +18,15 @@ from django.db.utils import Error as DatabaseFailure
 
 from emailoffload.dashboard.paging import MAX_ID
 from emailoffload.moodle import models as moodle
+from emailoffload.moodle.schema import readable
 from emailoffload.moodle.types import EMAILUSER_TIME
 
 log = logging.getLogger(__name__)
 FOUND_MOST = 30
 """People listed for a search."""
 COMING_MOST = 50
+MEMBERSHIPS_MOST = 500
+COMPANIES_MOST = 2000
 SCAN_AT_ONCE = 1_000_000
 """Up to this many rows of `reengagement_inprogress`, which has no index on users, it is read at once."""
 
@@ -105,20 +108,63 @@ def person(user_id: int) -> Answer[Person | None]:
     return _ask(lambda: next(iter(_people(Q(pk=user_id), 1)), None), None)
 
 
-def search(text: str) -> Answer[Sequence[Person]]:
+def search(text: str, among: Collection[int] | None = None) -> Answer[Sequence[Person]]:
     """People whose address begins with `text`, or whose names begin with its words; at most `FOUND_MOST`.
 
     Only beginnings are compared: Moodle has indexes on first name, last name and address (facts §1.2).
+    With `among`, only members of these companies.
     """
+    condition = _named(text) & Q(deleted=0)
+    if among is None:
+        return _ask(lambda: _people(condition, FOUND_MOST), [])
+    return _ask(lambda: _members(condition, among), [])
+
+
+def _members(condition: Q, among: Collection[int]) -> list[Person]:
+    if not readable(moodle.CompanyUser):
+        return []
+    members = moodle.CompanyUser.objects.filter(companyid__in=among).values("userid")
+    return _people(condition & Q(pk__in=members), FOUND_MOST)
+
+
+def _named(text: str) -> Q:
     if "@" in text:
-        return _ask(lambda: _people(Q(email__istartswith=text, deleted=0), FOUND_MOST), [])
+        return Q(email__istartswith=text)
     first, _, last = text.partition(" ")
     last = last.strip()
     names = Q(firstname__istartswith=text) | Q(lastname__istartswith=text) | Q(username=text.lower())
     if last:
         names |= Q(firstname__istartswith=first, lastname__istartswith=last)
         names |= Q(lastname__istartswith=first.rstrip(","), firstname__istartswith=last)
-    return _ask(lambda: _people(names & Q(deleted=0), FOUND_MOST), [])
+    return names
+
+
+def memberships(user_id: int) -> Answer[Mapping[int, str]]:
+    """The companies of a user, id → name, the one that their mails belong to first (facts §1.3).
+
+    Empty on a site without IOMAD. Two queries, and one for what Moodle's account can read.
+    """
+    return _ask(lambda: _memberships(user_id), {})
+
+
+def _memberships(user_id: int) -> Mapping[int, str]:
+    if not readable(moodle.Company, moodle.CompanyUser):
+        return {}
+    rows = moodle.CompanyUser.objects.filter(userid=user_id).order_by("id")
+    ids = list(rows.values_list("companyid", flat=True)[:MEMBERSHIPS_MOST])
+    names = dict(moodle.Company.objects.filter(pk__in=ids).values_list("id", "name"))
+    return {company: names.get(company, "") for company in ids}
+
+
+def companies() -> Answer[Mapping[int, str]]:
+    """IOMAD's companies, id → name, in the order of their names; at most `COMPANIES_MOST`."""
+    return _ask(_companies, {})
+
+
+def _companies() -> Mapping[int, str]:
+    if not readable(moodle.Company):
+        return {}
+    return dict(moodle.Company.objects.order_by("name", "id").values_list("id", "name")[:COMPANIES_MOST])
 
 
 def coming_is_quick() -> bool:

@@ -21,7 +21,7 @@ from django.views.generic import TemplateView
 
 from emailoffload.dashboard import access
 from emailoffload.dashboard.paging import MAX_ID
-from emailoffload.outbox import content
+from emailoffload.outbox import content, scope
 from emailoffload.outbox.models import AuditEntry, Content, Email
 
 PARTS = ("html", "text", "headers")
@@ -86,9 +86,9 @@ class Readable(access.NeedsPermission):
     permissions = (access.VIEW_EMAIL, access.VIEW_CONTENT)
 
     def email(self) -> Email:
-        """The email that the address names; 404 where there is none."""
+        """The email that the address names; 404 where there is none that the person may see."""
         number: int = self.kwargs["pk"]  # type: ignore[attr-defined]
-        return get_object_or_404(Email, pk=number if number <= MAX_ID else 0)
+        return get_object_or_404(scope.emails_for(self.request.user), pk=number if number <= MAX_ID else 0)
 
     @property
     def images(self) -> bool:

@@ -19,12 +19,13 @@ from emailoffload.outbox.models import Email, Run
 
 
 class EmailTable(tables.Table):
-    """Emails: what state, to whom, what, about which activity, when."""
+    """Emails: what state, to whom, what, about what, of which company, when."""
 
     state = tables.Column(verbose_name=_("State"))
     recipient = tables.Column(verbose_name=_("Recipient"), empty_values=())
     subject = tables.Column(verbose_name=_("Subject"), empty_values=())
-    about = tables.Column(verbose_name=_("Activity and course"), empty_values=())
+    about = tables.Column(verbose_name=_("About"), empty_values=())
+    company = tables.Column(verbose_name=_("Company"), empty_values=())
     due_at = tables.Column(verbose_name=_("Due"))
     state_at = tables.Column(verbose_name=_("State since"))
     attempts = tables.Column(
@@ -55,8 +56,12 @@ class EmailTable(tables.Table):
         )
 
     def render_about(self, record: Email) -> SafeString:
-        """Activity and course of the claim."""
+        """The activity, or which kind of mail it is, and the course."""
         return render_to_string("offload/cells/about.html", {"claim": record.claim})
+
+    def render_company(self, record: Email) -> SafeString:
+        """The company's name; it leads to all mails of the company."""
+        return render_to_string("offload/cells/company.html", {"email": record, "claim": record.claim})
 
     def render_due_at(self, value: Any) -> SafeString:
         """When it is due."""

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from emailoffload.dashboard import reasons, words
+from emailoffload.dashboard import companies, reasons, words
 
 register = template.Library()
 NOTHING = mark_safe('<span class="none">–</span>')
@@ -96,6 +96,13 @@ def site_zone() -> str:
     return settings.TIME_ZONE
 
 
+@register.simple_tag(takes_context=True)
+def own_companies(context: dict[str, Any]) -> str:
+    """The companies that the viewer's account is bound to, in words; empty where it sees the whole site."""
+    user = getattr(context.get("request"), "user", None)
+    return companies.own(user) if user is not None and user.is_authenticated else ""
+
+
 @register.filter
 def share(part: int, whole: int) -> str:
     """A part of a whole in percent, as an SVG attribute takes it."""
@@ -136,6 +143,12 @@ def role_name(code: str) -> str:
 def source_name(code: str) -> str:
     """The name of a source."""
     return words.source(code)
+
+
+@register.filter
+def template_name(code: str) -> str:
+    """What kind of mail an IOMAD template is."""
+    return words.template(code)
 
 
 @register.filter

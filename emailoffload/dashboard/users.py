@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from emailoffload.dashboard import access, links, paging, people
+from emailoffload.dashboard import access, companies, links, paging, people
 from emailoffload.dashboard.verdicts import user_verdict, verdict
 from emailoffload.dashboard.views import Page
+from emailoffload.outbox import scope
 from emailoffload.outbox.models import Email, RowError
 from emailoffload.outbox.states import OPEN
 
@@ -30,27 +34,56 @@ class UsersPage(Page):
         text = request.GET.get("q", "").strip()
         if text.isascii() and text.isdigit() and 0 < int(text[:20]) <= paging.MAX_ID:
             return redirect("user", int(text))
-        found = people.search(text[:200]) if len(text) >= 2 else None
+        among = scope.companies_of(request.user)
+        found = people.search(text[:200], among) if len(text) >= 2 else None
         context = {
             "text": text,
             "too_short": len(text) == 1,
             "found": found,
-            "mailed": _mailed(text) if found is not None else [],
+            "mailed": _mailed(text, scope.emails_for(request.user)) if found is not None else [],
+            "whole_site": among is None,
             "most": people.FOUND_MOST,
         }
         return self.render_to_response(self.get_context_data(**context, **kwargs))
 
 
-def _mailed(text: str) -> list[Email]:
-    """The newest mail about each user who was mailed at exactly this address; one query through its index."""
+def _mailed(text: str, emails: QuerySet[Email]) -> list[Email]:
+    """The newest of `emails` about each user who was mailed at exactly this address; one query by its index."""
     if "@" not in text:
         return []
     newest: dict[int, Email] = {}
-    for email in (
-        Email.objects.filter(address__in={text, text.lower()}).select_related("claim").order_by("-pk")[:200]
-    ):
+    rows = emails.filter(address__in={text, text.lower()})
+    for email in rows.select_related("claim").order_by("-pk")[:200]:
         newest.setdefault(email.user_id, email)
     return list(newest.values())[: people.FOUND_MOST]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a person may know of a user from Moodle.
+
+    To people bound to companies a user exists who is a member of one of these or has a visible mail, and what
+    is coming is theirs where the user's mails belong to one of these: to the first company (facts §1.3).
+    """
+
+    person: people.Answer[people.Person | None]
+    companies: Mapping[int, str]
+    coming: bool
+
+
+def known(user_id: int, viewer: scope.Person, *, mailed: bool) -> Known:
+    """Ask Moodle about a user, as far as `viewer` may know; `mailed` is whether they see a mail about them."""
+    asked = people.memberships(user_id)
+    if not asked.reachable:
+        return Known(people.Answer(None, False), {}, False)
+    among = scope.companies_of(viewer)
+    if among is None:
+        return Known(people.person(user_id), asked.value, True)
+    theirs = {company: name for company, name in asked.value.items() if company in among}
+    first = next(iter(asked.value), None)
+    if theirs or mailed:
+        return Known(people.person(user_id), theirs, first in among)
+    return Known(people.Answer(None, True), {}, False)
 
 
 class UserPage(Page):
@@ -69,29 +102,45 @@ class UserPage(Page):
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """Our records in six queries, and Moodle's answer as far as it is there."""
         user_id: int = kwargs["user_id"]
-        params = self.request.GET
-        mails = Email.objects.filter(user_id=user_id).select_related("claim")
+        viewer, params = self.request.user, self.request.GET
+        whole_site = not scope.is_bound(viewer)
+        mails = scope.emails_for(viewer).filter(user_id=user_id).select_related("claim")
         found = paging.page(mails, params, MAILS_SHOWN)
         to_user = mails.filter(role="user").order_by("-pk")
         newest = to_user.first()
         # A reminder for tomorrow says nothing about today's: the newest that is due is judged.
         judged = to_user.filter(due_at__lte=timezone.now()).first() or newest
-        latest_claim = newest.claim if newest else (found.rows[0].claim if found.rows else None)
-        asked = params.get("coming") == "1"
-        show_coming = asked or people.coming_is_quick()
+        latest = newest or mails.order_by("-pk").first()
+        known_of = known(user_id, viewer, mailed=latest is not None)
         return super().get_context_data(
-            answer=people.person(user_id),
-            claim=latest_claim,
+            answer=known_of.person,
+            companies=companies.listed(
+                [name or companies.label(company, {}) for company, name in known_of.companies.items()]
+            ),
+            claim=latest.claim if latest else None,
             judged=judged,
             waiting=newest if newest and newest != judged and newest.state in OPEN else None,
-            verdict=user_verdict(judged, user_id),
+            verdict=user_verdict(judged, user_id, bound=not whole_site),
             mails=[(email, verdict(email)) for email in found.rows],
             page=found,
             older=links.with_key(params, "before", found.older_than),
             newer=links.with_key(params, "after", found.newer_than),
-            row_errors=list(RowError.objects.filter(user_id=user_id).order_by("-last_seen")[:5]),
-            coming=people.coming(user_id) if show_coming else None,
+            row_errors=_row_errors(user_id) if whole_site else [],
+            coming=_coming(user_id, known_of, asked=params.get("coming") == "1"),
+            whole_site=whole_site,
             moodle_link=links.moodle_user(user_id),
             title=_("User %(id)d") % {"id": user_id},
             **kwargs,
         )
+
+
+def _row_errors(user_id: int) -> list[RowError]:
+    """The newest errors with rows of this user; records of the whole site, one query."""
+    return list(RowError.objects.filter(user_id=user_id).order_by("-last_seen")[:5])
+
+
+def _coming(user_id: int, known_of: Known, *, asked: bool) -> people.Answer[Sequence[people.Coming]] | None:
+    """What is coming; None where it takes long to find out and was not asked for."""
+    if not (known_of.coming and known_of.person.reachable):
+        return people.Answer([], known_of.person.reachable)
+    return people.coming(user_id) if asked or people.coming_is_quick() else None

@@ -266,11 +266,20 @@ def verdict(email: Email) -> Verdict:
     return BY_STATE[EmailState(email.state)](email)
 
 
-def user_verdict(newest: Email | None, user_id: int) -> Verdict:
+def user_verdict(newest: Email | None, user_id: int, *, bound: bool = False) -> Verdict:
     """Whether a user got their mail, judged by the newest mail addressed to that user.
 
-    `newest` is None where we never had a mail for that user: then only Moodle can know.
+    `newest` is None where we never had a mail for that user: then only Moodle can know. To people who are
+    `bound` to companies, that mails of others exist is not said.
     """
+    if newest is None and bound:
+        return Verdict(
+            _("Unknown"),
+            _("no mail of your companies to user %(id)d has passed through Email Offload.") % {"id": user_id},
+            "quiet",
+            _("No claim of this user is on record for them."),
+            None,
+        )
     if newest is None:
         return Verdict(
             _("Unknown"),

@@ -21,6 +21,7 @@ from emailoffload.dashboard.filters import EmailFilter
 from emailoffload.dashboard.tables import EmailTable, RunTable
 from emailoffload.dashboard.timeline import entries
 from emailoffload.dashboard.verdicts import verdict
+from emailoffload.outbox import scope
 from emailoffload.outbox.models import Email, Run
 
 PAGE_SIZE = 50
@@ -44,7 +45,7 @@ class OverviewPage(Page):
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """Everything that `overview.collect` found."""
-        return super().get_context_data(overview=overview.collect(), **kwargs)
+        return super().get_context_data(overview=overview.collect(self.request.user), **kwargs)
 
 
 class EmailsPage(Page):
@@ -56,18 +57,21 @@ class EmailsPage(Page):
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """The filters, one page of rows, a capped count, and the addresses of the neighbouring pages."""
         params = self.request.GET
-        filters = EmailFilter(params, queryset=Email.objects.all())
+        filters = EmailFilter(params, queryset=scope.emails_for(self.request.user), request=self.request)
         valid = filters.form.is_valid()
         rows = filters.qs if valid else Email.objects.none()
         found = paging.page(
             rows.select_related("claim").defer("claim__before", "claim__after"), params, PAGE_SIZE
         )
+        table = EmailTable(found.rows)
+        if not any(email.company_id for email in found.rows):
+            table.columns.hide("company")
         filtered = any(params.get(name) for name in filters.filters)
         return super().get_context_data(
             filters=filters,
             filtered=filtered,
             valid=valid,
-            table=EmailTable(found.rows),
+            table=table,
             page=found,
             count=paging.capped_count(rows) if valid else None,
             older=links.with_key(params, "before", found.older_than),
@@ -85,11 +89,10 @@ class EmailPage(Page):
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """The email with its claim, siblings and attempts; five queries."""
-        email = get_object_or_404(Email.objects.select_related("claim__run"), pk=_id(self.kwargs["pk"]))
+        visible = scope.emails_for(self.request.user)
+        email = get_object_or_404(visible.select_related("claim"), pk=_id(self.kwargs["pk"]))
         attempts = list(email.tries.order_by("number")[:ATTEMPTS_SHOWN])
-        siblings = list(
-            Email.objects.filter(claim_id=email.claim_id).exclude(pk=email.pk).order_by("pk")[:100]
-        )
+        siblings = list(visible.filter(claim_id=email.claim_id).exclude(pk=email.pk).order_by("pk")[:100])
         return super().get_context_data(
             email=email,
             claim=email.claim,
@@ -103,10 +106,11 @@ class EmailPage(Page):
 
 
 class RunsPage(Page):
-    """Passes of the worker, newest first."""
+    """Passes of the worker, newest first; they concern the whole site."""
 
     template_name = "offload/runs.html"
     permissions = (access.VIEW_RUN,)
+    whole_site = True
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """One page of passes, of one kind if the address names it."""

@@ -27,6 +27,28 @@ ROLES: Final[Mapping[str, Text]] = {
     "manager": gettext_lazy("Manager"),
     "copy": gettext_lazy("Copy"),
 }
+TEMPLATES: Final[Mapping[str, Text]] = {
+    "user_create": gettext_lazy("New account"),
+    "user_reset": gettext_lazy("Password was reset"),
+    "password_update": gettext_lazy("Password was changed"),
+    "user_added_to_course": gettext_lazy("Added to a course"),
+    "user_deleted": gettext_lazy("Account was deleted"),
+    "user_suspended": gettext_lazy("Account was suspended"),
+    "user_unsuspended": gettext_lazy("Account is active again"),
+    "user_promoted": gettext_lazy("Became a manager"),
+    "user_programcompleted": gettext_lazy("Programme completed"),
+    "user_signed_up_for_event": gettext_lazy("Signed up for a training event"),
+    "user_signed_up_to_waitlist": gettext_lazy("On the waiting list of a training event"),
+    "user_removed_from_event": gettext_lazy("Removed from a training event"),
+    "license_allocated": gettext_lazy("Licence allocated"),
+    "license_removed": gettext_lazy("Licence removed"),
+    "completion_course_user": gettext_lazy("Course completed"),
+    "completion_warn_user": gettext_lazy("Course not completed in time"),
+    "course_not_started_warning": gettext_lazy("Course not started yet"),
+    "expiry_warn_user": gettext_lazy("Course expires soon"),
+    "company_suspended": gettext_lazy("Company was suspended"),
+}
+"""IOMAD's templates (facts §7.3): what kind of mail each is."""
 KINDS: Final[Mapping[str, Text]] = {
     "intercept": gettext_lazy("Claim due mail"),
     "dispatch": gettext_lazy("Send"),
@@ -118,6 +140,11 @@ def _word(table: Mapping[str, Text], code: str) -> str:
 def source(code: str) -> str:
     """The name of a source."""
     return _word(SOURCES, code)
+
+
+def template(code: str) -> str:
+    """What kind of mail an IOMAD template is."""
+    return _word(TEMPLATES, code)
 
 
 def role(code: str) -> str:

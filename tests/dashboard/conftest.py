@@ -19,6 +19,7 @@ def make_user(role: str | None, username: str = "") -> User:
     """A user with a role: the name of a group, "superuser", or None for an account without any permission."""
     # Tests that empty the tables also remove what migrations made.
     import_module("emailoffload.migrations.0002_roles").create_roles(apps, None)
+    import_module("emailoffload.migrations.0004_roles_of_policy").extend_roles(apps, None)
     username = username or (role or "nobody").split()[0].lower()
     if role == "superuser":
         return User.objects.create_superuser(username, password=PASSWORD)

@@ -98,11 +98,14 @@ def test_forms_are_refused_without_their_token() -> None:
 
 
 def test_the_groups_see_what_their_roles_need() -> None:
-    migration = import_module("emailoffload.migrations.0002_roles")
-    migration.create_roles(apps, None)
-    for name, models in migration.ROLES.items():
+    first = import_module("emailoffload.migrations.0002_roles")
+    second = import_module("emailoffload.migrations.0004_roles_of_policy")
+    first.create_roles(apps, None)
+    second.extend_roles(apps, None)
+    for name, models in first.ROLES.items():
         found = set(Group.objects.get(name=name).permissions.values_list("codename", flat=True))
-        assert found == {f"view_{model}" for model in models}
+        added = {codename for codename, _model in second.ROLES[name]}
+        assert found == {f"view_{model}" for model in models} | added
     assert not Group.objects.get(name="Auditors").permissions.filter(codename="view_content").exists()
 
 
@@ -115,11 +118,30 @@ def test_a_group_that_was_changed_by_hand_stays_as_it_is() -> None:
     assert not group.permissions.exists()
 
 
+def test_the_later_permissions_are_added_to_what_a_site_chose_and_make_no_group_anew() -> None:
+    migration = import_module("emailoffload.migrations.0004_roles_of_policy")
+    Group.objects.filter(name="Auditors").delete()
+    group, _ = Group.objects.get_or_create(name="Support staff")
+    own = Permission.objects.get(codename="view_group", content_type__app_label="auth")
+    group.permissions.set([own])
+    migration.extend_roles(apps, None)
+    assert set(group.permissions.values_list("codename", flat=True)) == {
+        "view_group",
+        "view_copyrule",
+        "resend_email",
+    }
+    assert not Group.objects.filter(name="Auditors").exists()
+
+
 def test_the_permissions_of_the_groups_are_those_that_django_makes() -> None:
     migration = import_module("emailoffload.migrations.0002_roles")
     for model, name in migration.NAMES.items():
         permission = Permission.objects.get(content_type__app_label="emailoffload", codename=f"view_{model}")
         assert permission.name == f"Can view {name}"
+    later = import_module("emailoffload.migrations.0004_roles_of_policy")
+    for codename in {codename for role in later.ROLES.values() for codename, _model in role}:
+        permission = Permission.objects.get(content_type__app_label="emailoffload", codename=codename)
+        assert permission.name == later.name_of(codename)
 
 
 # --- Error pages ---

@@ -160,10 +160,10 @@ def test_overview_costs_the_same_whatever_the_tables_hold(
 ) -> None:
     make_day()
     support.get("/")
-    with django_assert_num_queries(21):
+    with django_assert_num_queries(22):
         support.get("/")
     make_day()
-    with django_assert_num_queries(21):
+    with django_assert_num_queries(22):
         support.get("/")
 
 
@@ -318,11 +318,11 @@ def test_one_email_costs_the_same_whatever_belongs_to_it(
     email = make_email(claim=claim)
     address = reverse("email", args=[email.pk])
     support.get(address)
-    with django_assert_num_queries(7):
+    with django_assert_num_queries(8):
         support.get(address)
     for _ in range(20):
         make_email(claim=claim)
-    with django_assert_num_queries(7):
+    with django_assert_num_queries(8):
         support.get(address)
 
 
