@@ -21,11 +21,13 @@ from emailoffload.outbox import scope
 VIEW_EMAIL = "emailoffload.view_email"
 VIEW_CONTENT = "emailoffload.view_content"
 VIEW_RUN = "emailoffload.view_run"
+RESEND_EMAIL = "emailoffload.resend_email"
 
 NEEDED: dict[str, Promise] = {
     VIEW_EMAIL: _("This page needs the permission to see emails (%(permission)s)."),
     VIEW_CONTENT: _("Reading what a mail says needs the permission to see contents (%(permission)s)."),
     VIEW_RUN: _("This page needs the permission to see runs (%(permission)s)."),
+    RESEND_EMAIL: _("Sending a mail again needs the permission to resend emails (%(permission)s)."),
 }
 WHOLE_SITE: Promise = _(
     "This page is about the whole site. Your account sees only what belongs to its companies."

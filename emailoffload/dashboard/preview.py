@@ -23,6 +23,7 @@ from emailoffload.dashboard import access
 from emailoffload.dashboard.paging import MAX_ID
 from emailoffload.outbox import content, scope
 from emailoffload.outbox.models import AuditEntry, Content, Email
+from emailoffload.policy.credentials import sensitive_templates
 
 PARTS = ("html", "text", "headers")
 POLICY = (
@@ -39,12 +40,17 @@ class Opened:
     refusal: str = ""
 
 
+def is_secret(email: Email) -> bool:
+    """Whether a mail carries credentials; a template that was just declared to counts before its mails are marked."""
+    return email.sensitive or bool(email.template and email.template in sensitive_templates())
+
+
 def open_content(email: Email, actor: str, part: str, *, images: bool = False) -> Opened:
     """Decrypt what a mail says and write down who looked at which part.
 
     Sensitive mails are never opened, not even for administrators (design §5).
     """
-    if email.sensitive:
+    if is_secret(email):
         return Opened(None, _("This mail carries credentials. What it says is never shown to anybody."))
     row = Content.objects.filter(pk=email.pk).first()
     if row is None:
@@ -107,7 +113,8 @@ class PreviewPage(Readable, TemplateView):
         email = self.email()
         asked = self.request.GET.get("part", "html")
         part = asked if asked in PARTS else "html"
-        context: dict[str, Any] = {"email": email, "part": part, "images": self.images}
+        secret = is_secret(email)
+        context: dict[str, Any] = {"email": email, "part": part, "images": self.images, "sensitive": secret}
         if part != "html":
             opened = open_content(email, self.request.user.get_username(), part)
             context["refusal"] = opened.refusal

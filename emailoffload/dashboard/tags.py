@@ -68,7 +68,7 @@ def outcome_badge(outcome: str) -> SafeString:
 
 NAV = {
     "overview": (gettext_lazy("Overview"), {"overview"}),
-    "emails": (gettext_lazy("Emails"), {"emails", "email", "email-preview"}),
+    "emails": (gettext_lazy("Emails"), {"emails", "email", "email-preview", "email-resend"}),
     "users": (gettext_lazy("Users"), {"users", "user"}),
     "runs": (gettext_lazy("Runs"), {"runs"}),
 }

@@ -46,7 +46,7 @@ class Entry:
 
 def entries(email: Email, attempts: Sequence[Attempt]) -> list[Entry]:
     """The timeline of an email, oldest first: from its claim (already loaded), columns and attempts."""
-    found = [*_claim(email), *(_attempt(attempt) for attempt in attempts), *_reports(email)]
+    found = [*_claim(email), *_resend(email), *(_attempt(attempt) for attempt in attempts), *_reports(email)]
     return sorted(found, key=lambda entry: entry.at)
 
 
@@ -55,7 +55,7 @@ def _claim(email: Email) -> list[Entry]:
     row = _("row %(row)d of %(source)s") % {"row": claim.row_id, "source": words.source(claim.source)}
     found = [
         Entry(
-            email.created_at,
+            claim.created_at,
             _("Rendered, and meant to be claimed"),
             "wait",
             row,
@@ -87,6 +87,13 @@ def _claim(email: Email) -> list[Entry]:
         }.get(ClaimState(claim.state), words.humanised(claim.state))
         found.append(Entry(claim.settled_at, title, "quiet", claim.note))
     return found
+
+
+def _resend(email: Email) -> list[Entry]:
+    if email.resend_of_id is None:
+        return []
+    text = _("A copy of email %(id)d. The audit log names who and why.") % {"id": email.resend_of_id}
+    return [Entry(email.created_at, _("Sent again, as a person asked"), "wait", text)]
 
 
 def _attempt(attempt: Attempt) -> Entry:
@@ -122,6 +129,9 @@ def _reports(email: Email) -> list[Entry]:
         (email.complained_at, _("Complaint: marked as spam"), "bad"),
     )
     found = [Entry(at, title, tone) for at, title, tone in columns if at]
+    if email.erased_at:
+        text = _("It carried credentials.") if email.sensitive else ""
+        found.append(Entry(email.erased_at, _("What it said was erased"), "quiet", text))
     if email.state not in RECORDED_ELSEWHERE:
         text = " ".join(
             part for part in (reasons.text(email.reason) if email.reason else "", email.detail) if part

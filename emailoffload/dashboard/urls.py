@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
-from emailoffload.dashboard import preview, users, views
+from emailoffload.dashboard import preview, resend, users, views
 
 urlpatterns = [
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
@@ -13,6 +13,7 @@ urlpatterns = [
     path("emails/<int:pk>/", views.EmailPage.as_view(), name="email"),
     path("emails/<int:pk>/preview/", preview.PreviewPage.as_view(), name="email-preview"),
     path("emails/<int:pk>/preview/html/", preview.PreviewHtml.as_view(), name="email-preview-html"),
+    path("emails/<int:pk>/resend/", resend.ResendPage.as_view(), name="email-resend"),
     path("users/", users.UsersPage.as_view(), name="users"),
     path("users/<int:user_id>/", users.UserPage.as_view(), name="user"),
     path("runs/", views.RunsPage.as_view(), name="runs"),

@@ -7,12 +7,13 @@ The first word answers: *Yes* (a report says it arrived), *Sent* (a server took 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 from django.utils.translation import gettext as _
 
+from emailoffload.actions.resend import reset_advice
 from emailoffload.dashboard import reasons
 from emailoffload.outbox.models import Email
 from emailoffload.outbox.states import EmailState
@@ -263,7 +264,10 @@ BY_STATE: dict[EmailState, Callable[[Email], Verdict]] = {
 
 def verdict(email: Email) -> Verdict:
     """What became of one email, as a sentence with its evidence (design §4, §7)."""
-    return BY_STATE[EmailState(email.state)](email)
+    found = BY_STATE[EmailState(email.state)](email)
+    if email.sensitive and email.erased_at and found.tone not in {"good", "wait"}:
+        return replace(found, cure=f"{_('It carried credentials, which are erased.')} {reset_advice()}")
+    return found
 
 
 def user_verdict(newest: Email | None, user_id: int, *, bound: bool = False) -> Verdict:

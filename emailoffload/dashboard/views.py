@@ -16,8 +16,9 @@ from django.views import View
 from django.views.decorators.cache import never_cache
 from django.views.generic import TemplateView
 
-from emailoffload.dashboard import access, links, overview, paging, words
+from emailoffload.dashboard import access, links, overview, paging, preview, words
 from emailoffload.dashboard.filters import EmailFilter
+from emailoffload.dashboard.resend import family
 from emailoffload.dashboard.tables import EmailTable, RunTable
 from emailoffload.dashboard.timeline import entries
 from emailoffload.dashboard.verdicts import verdict
@@ -92,12 +93,13 @@ class EmailPage(Page):
         visible = scope.emails_for(self.request.user)
         email = get_object_or_404(visible.select_related("claim"), pk=_id(self.kwargs["pk"]))
         attempts = list(email.tries.order_by("number")[:ATTEMPTS_SHOWN])
-        siblings = list(visible.filter(claim_id=email.claim_id).exclude(pk=email.pk).order_by("pk")[:100])
+        others = list(visible.filter(claim_id=email.claim_id).exclude(pk=email.pk).order_by("pk")[:100])
         return super().get_context_data(
             email=email,
             claim=email.claim,
             verdict=verdict(email),
-            siblings=siblings,
+            family=family(email, others),
+            sensitive=preview.is_secret(email),
             timeline=entries(email, attempts),
             links=links.moodle(email.claim),
             reminder=words.reminder(email.claim.ordinal, email.claim.is_last),
