@@ -20,11 +20,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from emailoffload.outbox import bulk, content
+from emailoffload.outbox.intents import MAX_STATEMENT
 from emailoffload.outbox.models import AuditEntry, Claim, Content, Email
 from emailoffload.outbox.states import OPEN, ClaimState, EmailState
 from emailoffload.policy.credentials import sensitive_templates
 
-BATCH = 200
+BATCH = 50
 AGAIN = dt.timedelta(minutes=1)
 """A second request so soon after the first is a double click, even where the first mail has left already."""
 ON_ITS_WAY = (EmailState.PREPARED, EmailState.QUEUED, EmailState.SENDING)
@@ -174,13 +175,13 @@ def _store(copies: dict[int, tuple[Email, tuple[str, bytes]]], actor: str, reaso
     bulk.insert(Email, new)
     ids = bulk.ids_by_ref(Email, [email.ref for email in new])
     made = {pk: ids[email.ref] for pk, (email, _sealed) in copies.items()}
-    bulk.insert(
-        Content,
-        [
-            Content(email_id=made[pk], key_id=key_id, body=body)
-            for pk, (_email, (key_id, body)) in copies.items()
-        ],
-    )
+    contents: list[Content] = []
+    for pk, (_email, (key_id, body)) in copies.items():
+        if contents and sum(len(row.body) for row in contents) + len(body) > MAX_STATEMENT:
+            bulk.insert(Content, contents)
+            contents = []
+        contents.append(Content(email_id=made[pk], key_id=key_id, body=body))
+    bulk.insert(Content, contents)
     AuditEntry.objects.bulk_create(
         AuditEntry(
             actor=actor[:150],
