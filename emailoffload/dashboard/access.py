@@ -21,12 +21,14 @@ from emailoffload.outbox import scope
 VIEW_EMAIL = "emailoffload.view_email"
 VIEW_CONTENT = "emailoffload.view_content"
 VIEW_RUN = "emailoffload.view_run"
+VIEW_COPYRULE = "emailoffload.view_copyrule"
 RESEND_EMAIL = "emailoffload.resend_email"
 
 NEEDED: dict[str, Promise] = {
     VIEW_EMAIL: _("This page needs the permission to see emails (%(permission)s)."),
     VIEW_CONTENT: _("Reading what a mail says needs the permission to see contents (%(permission)s)."),
     VIEW_RUN: _("This page needs the permission to see runs (%(permission)s)."),
+    VIEW_COPYRULE: _("This page needs the permission to see copy rules (%(permission)s)."),
     RESEND_EMAIL: _("Sending a mail again needs the permission to resend emails (%(permission)s)."),
 }
 WHOLE_SITE: Promise = _(

@@ -70,6 +70,7 @@ NAV = {
     "overview": (gettext_lazy("Overview"), {"overview"}),
     "emails": (gettext_lazy("Emails"), {"emails", "email", "email-preview", "email-resend"}),
     "users": (gettext_lazy("Users"), {"users", "user"}),
+    "copies": (gettext_lazy("Copies"), {"copies"}),
     "runs": (gettext_lazy("Runs"), {"runs"}),
 }
 

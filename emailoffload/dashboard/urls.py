@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
-from emailoffload.dashboard import preview, resend, users, views
+from emailoffload.dashboard import copies, preview, resend, users, views
 
 urlpatterns = [
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
@@ -16,6 +16,7 @@ urlpatterns = [
     path("emails/<int:pk>/resend/", resend.ResendPage.as_view(), name="email-resend"),
     path("users/", users.UsersPage.as_view(), name="users"),
     path("users/<int:user_id>/", users.UserPage.as_view(), name="user"),
+    path("copies/", copies.CopiesPage.as_view(), name="copies"),
     path("runs/", views.RunsPage.as_view(), name="runs"),
     path("healthz", views.Healthz.as_view(), name="healthz"),
 ]

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, cast
 
+from django.db.models import QuerySet
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -170,12 +171,16 @@ class CopyRules:
     rules: tuple[Rule, ...] = ()
     broken: Mapping[int, str] = field(default_factory=dict)
     """What is wrong with the rules that cannot be used, by id."""
+    too_many: set[int] = field(default_factory=set)
+    """Ids of rules that found more than `MOST` recipients for a mail so far."""
 
     @classmethod
-    def load(cls) -> CopyRules:
-        """Read the rules, one query. One that cannot be used is logged by number and left out."""
+    def load(cls, among: QuerySet[CopyRule] | None = None) -> CopyRules:
+        """Read the rules (or those of `among`), one query. One that cannot be used is logged by number and
+        left out."""
         rules, broken = [], {}
-        for row in CopyRule.objects.filter(enabled=True).order_by("name"):
+        rows = CopyRule.objects.all() if among is None else among
+        for row in rows.filter(enabled=True).order_by("name"):
             try:
                 rules.append(_rule(row))
             except BadValue as error:
@@ -200,6 +205,7 @@ class CopyRules:
                 taken[subject.key] = {people.own_address(subject)}
             found = _new(people.recipients(rule, subject), taken[subject.key])
             if len(found) > MOST:
+                self.too_many.add(rule.id)
                 _complain(rule.id, f"it finds more than {MOST} recipients for one mail")
                 continue
             taken[subject.key].update(address.casefold() for address, _user in found)
