@@ -41,6 +41,15 @@ COMMITTED_LATE = "committed_late"
 ROWS_LOCKED = "rows_locked"
 STOPPED = "stopped"
 
+COMPANY_UNKNOWN = "company_unknown"
+TEMPLATE_DISABLED = "template_disabled"
+SHOP_ADMIN = "shop_admin"
+QUEUED_TOO_LONG = "queued_too_long"
+HEADERS_MISSING = "headers_missing"
+HEADERS_UNREADABLE = "headers_unreadable"
+ATTACHMENT = "attachment"
+SENDER_UNUSABLE = "sender_unusable"
+
 ROW_RESTORED = "row_restored"
 ROW_CHANGED = "row_changed"
 ROW_REMOVED = "row_removed"
@@ -78,6 +87,14 @@ MEANINGS: dict[str, Promise] = {
     COMMITTED_LATE: _("the claim took too long and was undone"),
     ROWS_LOCKED: _("Moodle's database was changing rows at this moment"),
     STOPPED: _("the pass was asked to stop"),
+    COMPANY_UNKNOWN: _("the mail belongs to no company, or to one that does not exist"),
+    TEMPLATE_DISABLED: _("the company has switched this kind of mail off: IOMAD deletes it unsent"),
+    SHOP_ADMIN: _("the mail is for the shop's administrator, who is no user of the site"),
+    QUEUED_TOO_LONG: _("queued about six months ago: IOMAD deletes it unsent"),
+    HEADERS_MISSING: _("the mail was queued without its template, which IOMAD then looks up itself"),
+    HEADERS_UNREADABLE: _("what IOMAD stored with the mail is not as IOMAD writes it"),
+    ATTACHMENT: _("the mail has an attachment that cannot be read from Moodle's data folder"),
+    SENDER_UNUSABLE: _("the sender's or the reply address of the mail is not valid, so it cannot leave"),
     ROW_RESTORED: _("Moodle's row was set back, so Moodle sends it"),
     ROW_CHANGED: _("Moodle's row was changed by someone else"),
     ROW_REMOVED: _("Moodle's row was removed"),

@@ -230,17 +230,22 @@ def text_part(text: str, branch: int) -> str:
 def frame(text: str) -> str:
     """The text part as the mailer sends it: trimmed by its template, between newlines, wrapped at 79 bytes
     (facts §5.7).
+    """
+    return f"\n{mailer_wrapped(php.trim(text))}\n"
+
+
+def mailer_wrapped(text: str) -> str:
+    """A text as the mailer wraps it at 79 bytes.
 
     The converter has wrapped at 75 already; only rows of a late table of links can be longer and have a
     space.
     """
-    text = php.trim(text)
     lines = text.split("\n")
     if any(
         len(line) > MAILER_WIDTH // 4 and len(line.encode()) > MAILER_WIDTH and " " in line for line in lines
     ):
-        text = "\n".join(map(_mailer_wrap, lines))
-    return f"\n{text}\n"
+        return "\n".join(map(_mailer_wrap, lines))
+    return text
 
 
 def _mailer_wrap(line: str) -> str:

@@ -8,6 +8,7 @@ and only of rows that may be claimed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from django.conf import settings
 from django.db import connections
@@ -20,6 +21,16 @@ CHUNK = 2_000
 """Rows per answer, and ids per look-up."""
 
 _COLUMNS = "id, templatename, modifiedtime, due, companyid, courseid, userid, senderid"
+
+
+@dataclass(frozen=True, slots=True)
+class RowState:
+    """What tells whether a claimed row is still ours, and whether IOMAD would mail it."""
+
+    sent: int | None
+    modifiedtime: int
+    companyid: int
+    templatename: str | None
 
 
 def due_rows(horizon: int, above: int = 0) -> Iterator[QueueRow]:
@@ -61,12 +72,15 @@ def _chunk(after: int, end: int, horizon: int) -> list[QueueRow]:
         return [QueueRow(*row) for row in cursor.fetchall()]
 
 
-def states(ids: Sequence[int]) -> dict[int, tuple[int | None, int]]:
-    """(`sent`, `modifiedtime`) of the rows that still exist, by id; one query per two thousand ids."""
-    found: dict[int, tuple[int | None, int]] = {}
+def states(ids: Sequence[int]) -> dict[int, RowState]:
+    """The rows that still exist, by id; one query per two thousand ids."""
+    found: dict[int, RowState] = {}
     with connections["moodle"].cursor() as cursor:
         for start in range(0, len(ids), CHUNK):
             part = ",".join(str(int(id_)) for id_ in ids[start : start + CHUNK])
-            cursor.execute(f"SELECT id, sent, modifiedtime FROM {_table()} WHERE id IN ({part})")  # noqa: S608
-            found |= {id_: (sent, modified) for id_, sent, modified in cursor.fetchall()}
+            cursor.execute(
+                "SELECT id, sent, modifiedtime, companyid, templatename"  # noqa: S608
+                f" FROM {_table()} WHERE id IN ({part})"
+            )
+            found |= {row[0]: RowState(*row[1:]) for row in cursor.fetchall()}
     return found

@@ -1,51 +1,298 @@
 """IOMAD's mail queue as a source: find waiting rows, decide each with a reason, render, recheck.
 
-Rows of the queue are due when they are born, so a claim is always made under the lock of IOMAD's own task
-(design §3.1), except where IOMAD's delay setting puts `due` far enough ahead.
+Rows of the queue are due when they are born, so a claim is made under the lock of IOMAD's own task
+(design §3.1), except where IOMAD's delay setting puts `due` far enough ahead. What IOMAD's task would skip or
+delete stays with it (facts §7.7), and so does what cannot be rendered exactly as IOMAD would. A row that
+cannot be handled is reported as such and never stops the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from emailoffload.moodle import variants
-from emailoffload.moodle.site import load_site
-from emailoffload.moodle.types import QueueRow
+from emailoffload.moodle import companies, cronlock, iomad, loaders, refusals, variants
+from emailoffload.moodle.formatting.names import fullname
+from emailoffload.moodle.site import load_site, siteadmins
+from emailoffload.moodle.targets import IOMAD_QUEUE, queue_time
+from emailoffload.moodle.types import Course, QueueRow, User
+from emailoffload.policy.copies import Copy, CopyRules, Subject
+from emailoffload.policy.credentials import sensitive_templates
 from emailoffload.sources import reasons
-from emailoffload.sources.protocol import Candidate, ClaimView, Decision, Recheck
-from emailoffload.sources.reengagement import timing
+from emailoffload.sources.iomad_queue import headers, recipients, scan
+from emailoffload.sources.iomad_queue.attachments import Attachments
+from emailoffload.sources.iomad_queue.compose import Composer
+from emailoffload.sources.iomad_queue.headers import StoredHeaders, Unusable
+from emailoffload.sources.protocol import Candidate, ClaimView, Clock, Decision, Recheck
 
-NAME = "iomad_queue"
-LOCK_TARGET = r"\local_email\task\cron_task"
-"""The task whose lock guards the queue, as `task_scheduled` has it (facts §3.7)."""
+log = logging.getLogger(__name__)
+NAME = IOMAD_QUEUE
+COMPONENT = "local_email"
+"""The plugin whose task mails the queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Gates:
+    """What tells whether IOMAD would mail a set of rows at all."""
+
+    users: dict[int, User]
+    companies: dict[int, str]
+    """Names by id."""
+    disabled: set[iomad.Kind]
+
+
+@dataclass(frozen=True, slots=True)
+class _Mail:
+    """A row that may be claimed, with what it says."""
+
+    row: QueueRow
+    text: iomad.QueuedText
+    headers: StoredHeaders
 
 
 class QueueSource:
-    """The source for one pass: the site's configuration is read once and used for the whole pass."""
+    """The source for one pass: the site's configuration is read once and used for the whole pass.
+
+    `variant` is what was found of the site, as for every source; nothing here depends on it, because a pass
+    asks beforehand whether the queue's own version is known (`moodle.variants.detect_queue`).
+    """
 
     name = NAME
 
     def __init__(self, *, parity: str, variant: variants.Variant | None = None) -> None:
         self.site = load_site()
-        self.variant = variant or variants.detect()
-        self.strict = parity == "strict"
+        self.variant = variant
+        self.composer = Composer(self.site, Attachments(), strict=parity == "strict")
+        self._sensitive: frozenset[str] | None = None
+        self._copy_rules: CopyRules | None = None
 
-    def decide(self, rows: Sequence[QueueRow], clock: timing.Clock) -> list[Decision]:
-        """One decision per row, in the order given; what is to be claimed is rendered."""
-        return [Decision(row.id, reasons.BROKEN_ROW) for row in rows]
+    # --- decide and render ---
+
+    def decide(self, rows: Sequence[QueueRow], clock: Clock) -> list[Decision]:
+        """One decision per row, in the order given; what is to be claimed is rendered.
+
+        A bounded number of queries for any number of rows. Raises database errors; anything that goes wrong
+        with one row becomes the decision BROKEN_ROW for that row.
+        """
+        decisions: dict[int, Decision] = {}
+        gates = self._gates([(row.userid, row.companyid, row.templatename or "") for row in rows])
+        hopeful = []
+        for row in rows:
+            reason = self._not_mailed(row.userid, row.companyid, row.templatename or "", gates)
+            if not reason and row.modifiedtime < clock.now + clock.cron_period - iomad.RETENTION_SECONDS:
+                reason = reasons.QUEUED_TOO_LONG
+            if reason:
+                decisions[row.id] = Decision(row.id, reason)
+            else:
+                hopeful.append(row)
+        mails = []
+        texts = iomad.load_texts(row.id for row in hopeful)
+        for row in hopeful:
+            verdict = self._read(row, texts.get(row.id))
+            if isinstance(verdict, _Mail):
+                mails.append(verdict)
+            else:
+                decisions[row.id] = verdict
+        self._compose(mails, gates, clock, decisions)
+        return [decisions[row.id] for row in rows]
+
+    def _gates(self, rows: Sequence[tuple[int, int, str]]) -> _Gates:
+        """Loaded for rows given as (user id, company id, template)."""
+        return _Gates(
+            users=loaders.load_users({user for user, _, _ in rows if user > 0}),
+            companies=iomad.load_company_names({company for _, company, _ in rows}),
+            disabled=iomad.load_disabled({(company, name) for _, company, name in rows}, self.site.branch),
+        )
+
+    def _not_mailed(self, userid: int, companyid: int, template: str, gates: _Gates) -> str:
+        """Why IOMAD's task would not mail this row, or why we cannot; '' if nothing speaks against it."""
+        if self.site.flag("noemailever"):
+            return refusals.NOEMAILEVER
+        if userid == iomad.SHOP_ADMIN:
+            # Only some versions mail such rows at all (facts §7.2).
+            return reasons.SHOP_ADMIN
+        user = gates.users.get(userid)
+        if user is None:
+            return reasons.USER_MISSING
+        if user.deleted:
+            return reasons.USER_DELETED
+        if user.suspended and template != iomad.COMPANY_SUSPENDED:
+            return refusals.USER_SUSPENDED
+        if companyid not in gates.companies:
+            return reasons.COMPANY_UNKNOWN
+        return reasons.TEMPLATE_DISABLED if (companyid, template) in gates.disabled else ""
+
+    def _read(self, row: QueueRow, text: iomad.QueuedText | None) -> _Mail | Decision:
+        if text is None:
+            # Gone or sent since the scan.
+            return Decision(row.id, reasons.ROW_CHANGED)
+        try:
+            return _Mail(row, text, headers.parse(text.headers))
+        except Unusable as error:
+            return Decision(row.id, error.reason, detail=error.detail)
+        except Exception as error:
+            return _broken(row, error)
+
+    def _compose(
+        self, mails: Sequence[_Mail], gates: _Gates, clock: Clock, decisions: dict[int, Decision]
+    ) -> None:
+        """Render the mails and add their decisions."""
+        if not mails:
+            return
+        if self._sensitive is None:
+            self._sensitive = sensitive_templates()
+        people = self._people(mails, gates)
+        courses = loaders.load_courses({mail.row.courseid for mail in mails if mail.row.courseid})
+        noreply = iomad.load_noreply_addresses({mail.row.companyid for mail in mails}, self.site)
+        copies = self._copies(mails)
+        for mail in mails:
+            row = mail.row
+            try:
+                rendered = self.composer.mails(
+                    row,
+                    mail.text,
+                    mail.headers,
+                    people,
+                    company_name=gates.companies[row.companyid],
+                    company_noreply=noreply.get(row.companyid, ""),
+                    sensitive=(row.templatename or "") in self._sensitive,
+                    copies=copies.get(row.id, ()),
+                )
+            except Unusable as error:
+                decisions[row.id] = Decision(row.id, error.reason, detail=error.detail)
+            except Exception as error:
+                decisions[row.id] = _broken(row, error)
+            else:
+                candidate = replace(self._candidate(row, gates, courses, clock), mails=rendered)
+                reason = reasons.CLAIMED_UNDER_LOCK if candidate.under_lock else reasons.CLAIMED_AHEAD
+                decisions[row.id] = Decision(row.id, reason, candidate)
+
+    def _people(self, mails: Sequence[_Mail], gates: _Gates) -> recipients.People:
+        wanted: set[int] = set()
+        managed: set[companies.Member] = set()
+        supervised: set[int] = set()
+        for mail in mails:
+            row, stored = mail.row, mail.headers.template
+            wanted |= {*stored.to_users, *stored.cc_users, *recipients.sender_ids(row, stored, self.site)}
+            if recipients.copies_managers(row.templatename or "", stored):
+                managed.add((row.userid, row.companyid))
+            if recipients.copies_supervisors(row.templatename or "", stored):
+                supervised.add(row.userid)
+        return recipients.People(
+            users=gates.users | loaders.load_users(wanted - gates.users.keys()),
+            managers=companies.company_managers(managed, cron_user=self._cron_user()),
+            supervisors=companies.supervisors(supervised, self.site),
+        )
+
+    def _cron_user(self) -> int:
+        """The account that Moodle's cron runs as: the first site admin (facts §4.6)."""
+        return next(iter(siteadmins(self.site.config)), 0)
+
+    def _copies(self, mails: Sequence[_Mail]) -> Mapping[Hashable, Sequence[Copy]]:
+        """The copies that rules ask for, by row id. The rules are read when the first mail needs them."""
+        if self._copy_rules is None:
+            self._copy_rules = CopyRules.load()
+        return self._copy_rules.copies(
+            [
+                Subject(
+                    key=mail.row.id,
+                    source=NAME,
+                    user_id=mail.row.userid,
+                    company_id=mail.row.companyid,
+                    course_id=mail.row.courseid or 0,
+                    template=mail.row.templatename or "",
+                    sensitive=(mail.row.templatename or "") in (self._sensitive or ()),
+                )
+                for mail in mails
+            ]
+        )
+
+    def _candidate(
+        self, row: QueueRow, gates: _Gates, courses: Mapping[int, Course], clock: Clock
+    ) -> Candidate:
+        user = gates.users[row.userid]
+        course = courses.get(row.courseid or 0)
+        written = queue_time(row.modifiedtime, clock.now)
+        return Candidate(
+            source=NAME,
+            row_id=row.id,
+            before={"sent": None, "modifiedtime": row.modifiedtime},
+            after={"sent": written, "modifiedtime": written},
+            under_lock=row.due < clock.now + clock.margin,
+            due=row.due,
+            user_id=row.userid,
+            user_name=fullname(user, self.site).strip(),
+            user_email=user.email,
+            activity_id=0,
+            activity_name="",
+            cmid=0,
+            course_id=row.courseid or 0,
+            course_name=course.fullname if course else "",
+            ordinal=1,
+            is_last=True,
+            completiontime=0,
+            company_id=row.companyid,
+            company_name=gates.companies[row.companyid],
+            template=row.templatename or "",
+        )
+
+    # --- the moment of the claim ---
 
     def as_of(self, candidate: Candidate, now: int) -> Candidate:
-        """The candidate with the values to write as of `now` (UNIX seconds)."""
-        return candidate
-
-    def recheck(self, views: Sequence[ClaimView], now: int) -> list[Recheck]:
-        """Which claims' mails may no longer leave, and why."""
-        return []
+        """The candidate with `sent` and `modifiedtime` as a claim at `now` writes them (design §3.2)."""
+        written = queue_time(candidate.before["modifiedtime"] or 0, now)
+        return replace(candidate, after={"sent": written, "modifiedtime": written})
 
     def lock_target(self) -> str:
-        """The name of the task whose lock guards due rows."""
-        return LOCK_TARGET
+        """IOMAD's scheduled task. Raises TaskMissing."""
+        return cronlock.task_of(COMPONENT)
 
     def obstacle(self) -> str:
-        """Why due rows may not be claimed even under the lock; nothing ever does here."""
+        """Nothing: IOMAD mails the queue in that one task only."""
         return ""
+
+    # --- recheck ---
+
+    def recheck(self, views: Sequence[ClaimView], now: int) -> list[Recheck]:
+        """Which claims' mails may no longer leave, and why: all that IOMAD's task would test when sending.
+
+        The row (still ours, not queued again), the user, the company's template. A bounded number of queries.
+        Raises database errors.
+        """
+        states = scan.states([view.row_id for view in views])
+        rows = {
+            view.row_id: (view.user_id, state.companyid, state.templatename or "")
+            for view in views
+            if (state := states.get(view.row_id)) is not None
+        }
+        gates = self._gates(list(rows.values()))
+        found = []
+        for view in views:
+            state = states.get(view.row_id)
+            reason = _row_verdict(view, state)
+            if not reason:
+                reason = self._not_mailed(*rows[view.row_id], gates)
+            if reason:
+                found.append(Recheck(view.claim_id, reason))
+        return found
+
+
+def _broken(row: QueueRow, error: Exception) -> Decision:
+    # The text of an exception may quote the mail; its type and place do not.
+    log.error("row %s of IOMAD's queue could not be handled (%s)", row.id, type(error).__name__)
+    return Decision(row.id, reasons.BROKEN_ROW, detail=f"{type(error).__name__} while handling the row")
+
+
+def _row_verdict(view: ClaimView, state: scan.RowState | None) -> str:
+    """What the row in IOMAD's queue says about a claim (facts §7.6); '' if the mail may leave.
+
+    Somebody who asks IOMAD to send a mail again sets `sent` back to NULL: whoever takes that row sends the
+    mail, so ours must not leave as well.
+    """
+    if state is None:
+        return reasons.ROW_REMOVED
+    if state.sent is None:
+        return reasons.ROW_RESTORED
+    values = (state.sent, state.modifiedtime)
+    return "" if values == (view.after["sent"], view.after["modifiedtime"]) else reasons.ROW_CHANGED

@@ -1,0 +1,104 @@
+"""What of IOMAD's mail queue depends on the site: companies, switched-off templates, texts.
+
+Set-based, a bounded number of queries for any number of rows. All raise the database's errors.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from emailoffload.moodle import models
+from emailoffload.moodle.schema import CHUNK, chunks
+from emailoffload.moodle.types import SiteConfig
+
+SHOP_ADMIN = -999
+"""The pseudo user of mails to the shop's administrator (facts §1.3)."""
+COMPANY_SUSPENDED = "company_suspended"
+"""The one kind of mail that suspended users get too (facts §7.2)."""
+RETENTION_SECONDS = 6 * 30 * 86400
+"""Rows that were not touched for longer are deleted, sent or not (facts §7.2)."""
+FOR_MANAGERS, FOR_SUPERVISORS = 1, 2
+
+Kind = tuple[int, str]
+"""(company id, name of a template)"""
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedText:
+    """What a waiting row says. May hold a password in clear text."""
+
+    subject: str
+    body: str
+    headers: str | None
+
+
+def load_texts(ids: Iterable[int]) -> dict[int, QueuedText]:
+    """What the rows say, by id; rows that are gone or sent are missing."""
+    result: dict[int, QueuedText] = {}
+    for chunk in chunks(ids):
+        rows = models.QueuedEmail.objects.filter(id__in=chunk, sent__isnull=True)
+        for pk, subject, body, headers in rows.values_list("id", "subject", "body", "headers"):
+            result[pk] = QueuedText(subject, body, headers)
+    return result
+
+
+def load_company_names(ids: Iterable[int]) -> dict[int, str]:
+    """Companies' names by id."""
+    result: dict[int, str] = {}
+    for chunk in chunks(ids):
+        result |= dict(models.Company.objects.filter(id__in=chunk).values_list("id", "name"))
+    return result
+
+
+def load_noreply_addresses(company_ids: Iterable[int], site: SiteConfig) -> dict[int, str]:
+    """Companies' own noreply addresses by company id: `noreplyaddress<id>` (facts §5.10), where one is set."""
+    result: dict[int, str] = {}
+    for chunk in chunks(company_ids):
+        names = {f"noreplyaddress{company}": company for company in chunk}
+        rows = models.Config.objects.filter(name__in=list(names)).values_list("name", "value")
+        result |= {names[name]: value for name, value in rows if value and name in names}
+        result |= {company: site.get(name) for name, company in names.items() if site.flag(name)}
+    return result
+
+
+def manager_type(template: str) -> int:
+    """Whose mail a template is by its name: 1 managers', 2 supervisors', else 0 (facts §7.1).
+
+    The word counts anywhere but at the very beginning.
+    """
+    if template.find("supervisor") > 0:
+        return FOR_SUPERVISORS
+    return FOR_MANAGERS if template.find("manager") > 0 else 0
+
+
+def load_disabled(kinds: Collection[Kind], branch: int) -> set[Kind]:
+    """Those of the kinds of mail that their company has switched off (facts §7.5); `branch` is Moodle's.
+
+    Rows of any language count, and one of them that has everything on is enough.
+    """
+    flags: defaultdict[Kind, list[tuple[int, int, int]]] = defaultdict(list)
+    names = sorted({name for _, name in kinds})
+    for companies in chunks(company for company, _ in kinds):
+        for start in range(0, len(names), CHUNK):
+            rows = models.EmailTemplate.objects.filter(
+                companyid__in=companies, name__in=names[start : start + CHUNK]
+            )
+            for company, name, *found in rows.values_list(
+                "companyid", "name", "disabled", "disabledmanager", "disabledsupervisor"
+            ):
+                # The database compares names without case.
+                flags[company, name.casefold()].append((found[0], found[1], found[2]))
+    return {
+        kind for kind in kinds if _disabled(flags.get((kind[0], kind[1].casefold()), []), kind[1], branch)
+    }
+
+
+def _disabled(rows: list[tuple[int, int, int]], template: str, branch: int) -> bool:
+    if any(row == (0, 0, 0) for row in rows):
+        return False
+    kind = manager_type(template)
+    if any(row[0] == 1 for row in rows) and (kind == 0 or branch == 401):
+        return True
+    return kind != 0 and any(row[kind] == 1 for row in rows)
