@@ -195,6 +195,7 @@ SPECS: tuple[Spec, ...] = (
     Spec("SEND_DEADLINE_SECONDS", whole(60, 172800), "900", "How long after its due time, or after its claim where that is later, a mail that could not be transmitted is tried again; then it is *failed*.", "900", CLAIMS),
     Spec("SES_CONFIGURATION_SET", text, "", "Configuration set that every mail is sent with.", "email-offload", SES),
     Spec("SES_MAX_SEND_RATE", optional(number(0.1, 100000)), "", "Upper bound for mails per second, below what the account allows. Without it: the account's own maximum send rate.", "50", SES),
+    Spec("SENSITIVE_QUOTA_RESERVE", number(0, 100), "5", "Percent of the account's 24-hour quota that only mails with credentials may use up; other mails stay with Moodle once no more than this is left. On a site without IOMAD nothing needs it: set 0.", "5", SES),
     Spec("SES_CONNECT_TIMEOUT_SECONDS", number(0.1, 60), "3", "How long to wait for a connection to SES.", "3", SES),
     Spec("SES_READ_TIMEOUT_SECONDS", number(0.1, 120), "15", "How long to wait for SES's answer; after it the send is *uncertain*.", "15", SES),
     Spec("DISPATCH_THREADS", whole(1, 256), "32", "Mails in flight per dispatcher.", "32", WORKER),

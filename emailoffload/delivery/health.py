@@ -95,18 +95,43 @@ def healthy() -> tuple[bool, str]:
     return True, ""
 
 
-def capacity() -> int:
+@dataclass(slots=True)
+class Room:
+    """How many more mails may be claimed now: ordinary ones, and ones with credentials."""
+
+    ordinary: int
+    sensitive: int
+
+    @property
+    def used_up(self) -> bool:
+        """Whether nothing more may be claimed at all."""
+        return self.ordinary <= 0 and self.sensitive <= 0
+
+    def take(self, mails: int, *, sensitive: bool) -> bool:
+        """Make use of room for a claim's mails; False, and nothing is used, where there is not enough."""
+        if mails > (self.sensitive if sensitive else self.ordinary):
+            return False
+        self.ordinary -= mails
+        self.sensitive -= mails
+        return True
+
+
+def room() -> Room:
     """How many more mails may be claimed now.
 
     The outbox holds at most what can leave within SEND_DEADLINE_SECONDS at the account's rate, at most what
     the 24-hour quota still allows, and only a few mails until SES has taken one after the breaker was open.
+    The last SENSITIVE_QUOTA_RESERVE percent of the quota are for mails with credentials alone (design §3.3).
     """
     known = rate.known()
     limit = min(MOST_QUEUED, int(known.rate * settings.SEND_DEADLINE_SECONDS))
-    quota = rate.available_24h(known)
-    if quota is not None:
-        limit = min(limit, quota)
     if breaker() is not None:
         limit = min(limit, MOST_PROBES)
-    waiting = Email.objects.filter(state__in=[EmailState.PREPARED, EmailState.QUEUED, EmailState.SENDING])
-    return max(0, limit - waiting.order_by()[: limit + 1].count())
+    ordinary = sensitive = limit
+    left = rate.available_24h(known)
+    if left is not None:
+        ordinary = min(limit, left - rate.reserved_24h(known))
+        sensitive = min(limit, left)
+    states = [EmailState.PREPARED, EmailState.QUEUED, EmailState.SENDING]
+    waiting = Email.objects.filter(state__in=states).order_by()[: limit + 1].count()
+    return Room(max(0, ordinary - waiting), max(0, sensitive - waiting))

@@ -161,3 +161,10 @@ def available_24h(known: Known) -> int | None:
         return None
     since = max(0, _granted() - known.granted)
     return max(0, known.account.max_24h - known.account.sent_24h - since)
+
+
+def reserved_24h(known: Known) -> int:
+    """Mails of the 24-hour quota that are kept for credentials; 0 where there is no limit or none is known."""
+    if known.account is None or known.account.max_24h is None:
+        return 0
+    return math.ceil(known.account.max_24h * settings.SENSITIVE_QUOTA_RESERVE / 100)

@@ -164,6 +164,7 @@ class CronLock:
     """
 
     def __init__(self, classname: str) -> None:
+        self.classname = classname
         self.name = lock_name_mysql(settings.MOODLE_DB_NAME, settings.MOODLE_DB_PREFIX, classname)
         self.acquired = False
         self.reason = ""

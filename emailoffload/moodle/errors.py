@@ -14,7 +14,7 @@ from typing import Any
 from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from emailoffload.moodle import grants, models, variants
+from emailoffload.moodle import grants, models, targets, variants
 from emailoffload.moodle.schema import Granted, readable_columns
 
 
@@ -53,6 +53,12 @@ class PluginAbsent(MoodleProblem):
     """mod_reengagement is not installed."""
 
     code = "plugin_absent"
+
+
+class IomadAbsent(MoodleProblem):
+    """This is no IOMAD site, so it has no mail queue."""
+
+    code = "iomad_absent"
 
 
 class UnsupportedVariant(MoodleProblem):
@@ -137,35 +143,48 @@ def check_reachable() -> Granted:
     raise PrefixMatchesNothing(f"No table that starts with {prefix!r} can be seen in {name}.", cure)
 
 
-def require_ready() -> variants.Variant:
-    """Check everything that a pass needs of Moodle's database, in about fifteen small queries.
+def require_ready(source: str = targets.REENGAGEMENT) -> variants.Variant:
+    """Check everything that a pass over a source needs of Moodle's database, in about fifteen small queries.
 
-    Returns the installed variant, which is a supported one. Raises MoodleUnreachable, PrefixMatchesNothing,
-    GrantsMissing, PluginAbsent or UnsupportedVariant.
+    Each source is judged by itself: what only the other one needs may be absent, unknown or not granted.
+    Returns what is installed; the source's own code is a supported one. Raises MoodleUnreachable,
+    PrefixMatchesNothing, GrantsMissing, PluginAbsent, IomadAbsent or UnsupportedVariant.
     """
     held = check_reachable()
-    plugin = {models.table("reengagement"), models.table("reengagement_inprogress")}
-    lacking = grants.missing_of(held, models.table(""), iomad=bool(models.IOMAD_TABLES & held.keys()))
-    core = [text for text in lacking if text.rpartition(" on ")[2] not in plugin]
+    iomad = bool(models.IOMAD_TABLES & held.keys())
+    lacking = grants.missing_of(held, models.table(""), iomad=iomad, source=source)
+    own = {targets.TARGETS[source].table, models.table("reengagement")}
+    core = [text for text in lacking if text.rpartition(" on ")[2] not in own | models.IOMAD_TABLES]
     if core:
+        # First of all, because without these it cannot be said what is installed.
         raise _grants_missing(core)
     with translated():
         variant = variants.detect()
-    if variant.kind == "absent":
-        raise PluginAbsent(
-            variant.why, "Install it in Moodle, or point MOODLE_DATABASE_URL to the site that has it."
-        )
+        queue = variants.detect_queue() if source == targets.IOMAD_QUEUE and variant.iomad else None
+    _require_installed(source, variant)
+    lacking = grants.missing_of(held, models.table(""), iomad=variant.iomad, source=source)
     if lacking:
         raise _grants_missing(lacking)
-    if not variant.supported:
-        raise UnsupportedVariant(variant.why, _cure(variant))
-    if variant.iomad and not held.keys() >= models.IOMAD_TABLES:
-        raise _grants_missing([f"SELECT on {table}" for table in sorted(models.IOMAD_TABLES - held.keys())])
+    supported, why = (queue.supported, queue.why) if queue else (variant.supported, variant.why)
+    if not supported:
+        raise UnsupportedVariant(why, _cure(switched_off=(queue or variant).kind == "disabled"))
     return variant
 
 
-def _cure(variant: variants.Variant) -> str:
-    if variant.kind == "disabled":
+def _require_installed(source: str, variant: variants.Variant) -> None:
+    if source == targets.IOMAD_QUEUE and not variant.iomad:
+        raise IomadAbsent(
+            "This Moodle is no IOMAD, so it has no mail queue.",
+            "Leave the source iomad_queue out, or point MOODLE_DATABASE_URL to the site that has IOMAD.",
+        )
+    if source == targets.REENGAGEMENT and variant.kind == "absent":
+        raise PluginAbsent(
+            variant.why, "Install it in Moodle, or point MOODLE_DATABASE_URL to the site that has it."
+        )
+
+
+def _cure(*, switched_off: bool) -> str:
+    if switched_off:
         return "Nothing is claimed until it is switched on again in Moodle."
     return "Nothing is claimed; Moodle goes on sending as before. The documentation lists supported versions."
 
@@ -195,7 +214,7 @@ def _refuse_missing_file(connection: BaseDatabaseWrapper) -> None:
 
 
 def _other_prefixes(connection: BaseDatabaseWrapper) -> list[str]:
-    """Prefixes under which the plugin's table is visible in this database."""
-    suffix = grants.CLAIM_TABLE
+    """Prefixes under which a table that every Moodle has is visible in this database."""
+    suffix = "config_plugins"
     names = connection.introspection.table_names()
     return sorted(name[: -len(suffix)] for name in names if name.endswith(suffix))

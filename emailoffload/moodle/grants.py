@@ -1,4 +1,4 @@
-"""What the database account may do in Moodle's database: SELECT of listed columns, UPDATE of two (P3).
+"""What the database account may do in Moodle's database: SELECT of listed columns, UPDATE of what a claim writes (P3).
 
 The list follows from `models.py`; `manage.py moodlegrants` prints it as statements, the suite's own account
 has exactly these, and `manage.py doctor` compares them with what the account really has.
@@ -14,14 +14,24 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from emailoffload.moodle import models
 from emailoffload.moodle.schema import readable_columns
+from emailoffload.moodle.targets import IOMAD_QUEUE, REENGAGEMENT, TARGETS
 
-CLAIM_TABLE = "reengagement_inprogress"
-CLAIM_COLUMNS = ("emailsent", "emailtime")
-"""The columns that a claim writes (design §3.2)."""
 MODULE_COLUMNS = ("id", "course", "name")
 """Columns of each activity plugin's own table that *activitynames* needs (facts §4.6)."""
 _MORE_MODULE_COLUMNS = {"folder": ("display",)}
 """A folder that is shown on the course page has no page of its own, so it is not linked."""
+
+_ONLY_FOR: Mapping[str, Mapping[str, frozenset[str] | None]] = {
+    REENGAGEMENT: {"reengagement": None, "reengagement_inprogress": None},
+    IOMAD_QUEUE: {
+        "email": None,
+        "email_template": None,
+        "department": None,
+        "company": frozenset({"emailprofileid"}),
+        "company_users": frozenset({"managertype", "departmentid", "suspended"}),
+    },
+}
+"""What one source cannot work without and the others can, by source and table; None is the whole table."""
 
 _MODULE_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 
@@ -75,9 +85,10 @@ def required(
         readable = [column for column in models.columns_of(model) if column in columns.get(table, ())]
         if readable:
             result[table] = {"SELECT": readable}
-    claimed = result.get(prefix + CLAIM_TABLE)
-    if claimed:
-        claimed["UPDATE"] = [column for column in CLAIM_COLUMNS if column in claimed["SELECT"]]
+    for target in TARGETS.values():
+        claimed = result.get(_named(prefix, target.table))
+        if claimed:
+            claimed["UPDATE"] = [column for column in target.written if column in claimed["SELECT"]]
     for plugin, table in module_tables(prefix, modules).items():
         if set(module_columns(plugin)) <= columns.get(table, set()):
             result[table] = {"SELECT": list(module_columns(plugin))}
@@ -157,13 +168,37 @@ def excess_of(lines: Iterable[str], database: str, prefix: str, modules: Iterabl
     return found
 
 
-def missing_of(granted: Mapping[str, Mapping[str, frozenset[str]]], prefix: str, *, iomad: bool) -> list[str]:
-    """What is lacking: `granted` maps full table names to columns to the privileges held on them."""
+def _needed(source: str | None, table: str, column: str) -> bool:
+    """Whether a source (None: any) needs a column of a table, which is named without prefix."""
+    if source is None:
+        return True
+    for other, tables in _ONLY_FOR.items():
+        columns = tables.get(table, frozenset())
+        if other != source and (columns is None or column in columns):
+            return False
+    return True
+
+
+def missing_of(
+    granted: Mapping[str, Mapping[str, frozenset[str]]],
+    prefix: str,
+    *,
+    iomad: bool,
+    source: str | None = None,
+) -> list[str]:
+    """What is lacking: `granted` maps full table names to columns to the privileges held on them.
+
+    With `source` only what that source cannot do without.
+    """
     lacking: list[str] = []
     for table, wanted in required(prefix, expected_columns(iomad=iomad, prefix=prefix)).items():
-        held = granted.get(table, {})
+        held, name_of = granted.get(table, {}), table.removeprefix(prefix)
         for privilege, names in wanted.items():
-            absent = [name for name in names if privilege not in held.get(name, frozenset())]
+            absent = [
+                name
+                for name in names
+                if privilege not in held.get(name, frozenset()) and _needed(source, name_of, name)
+            ]
             if absent:
                 lacking.append(f"{privilege} ({', '.join(absent)}) on {table}")
     return lacking

@@ -41,6 +41,10 @@ MONOLITHIC_VERSIONS: frozenset[int] = frozenset(
 for Moodle 3.9, 3.11 and 4.0 since texts pass format_text (March 2022), and 2023020805 for 4.0–4.4. Earlier
 ones render otherwise (facts §2.11)."""
 
+QUEUE_COMPONENT = "local_email"
+OLDEST_QUEUE, NEWEST_QUEUE = 2020042100, 2024123199
+"""Versions of local_email whose behaviour is known: 3.10 to 4.4 (facts §7.6)."""
+
 RECENT_SECONDS = 7 * 86400
 """An ad hoc task that ran within this time shows that the code is the ad hoc one (they are frequent)."""
 OLDEST_BRANCH = 400
@@ -87,6 +91,49 @@ def detect() -> Variant:
             f"This site is older than Moodle 4.0 (its branch is {branch or 'not recorded'}).",
         )
     return Variant(kind, version, supported, why, company_cc, iomad, totara)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueVariant:
+    """What was found of IOMAD's mail queue, as in `Variant`."""
+
+    kind: Literal["known", "disabled", "unknown"]
+    version: int | None
+    supported: bool
+    why: str
+
+
+def detect_queue() -> QueueVariant:
+    """Which code works off the mail queue of an IOMAD site; four small queries. Raises the database's errors.
+
+    Supported are the versions between the oldest and the newest whose code was read (facts §7.6), on Moodle 4.0
+    and later; from IOMAD 5 on templates and mail settings are stored elsewhere.
+    """
+    found = models.ConfigPlugin.objects.filter(plugin=QUEUE_COMPONENT, name="version")
+    version = _number(found.values_list("value", flat=True).first() or "")
+    config = _config()
+    branch = branch_of(config)
+    off = _queue_switched_off(config)
+    if off:
+        return QueueVariant("disabled", version, False, off)
+    if branch < OLDEST_BRANCH:
+        why = f"This site is older than Moodle 4.0 (its branch is {branch or 'not recorded'})."
+    elif version is None or not OLDEST_QUEUE <= version <= NEWEST_QUEUE:
+        why = f"local_email {version or 'without a version'} is not a version whose behaviour is known."
+    else:
+        return QueueVariant("known", version, True, f"local_email {version} works off IOMAD's mail queue.")
+    return QueueVariant("unknown", version, False, why)
+
+
+def _queue_switched_off(config: dict[str, str]) -> str:
+    if config.get("cron_enabled", "1") in {"", "0"}:
+        return "Moodle's cron is switched off (cron_enabled is 0), so IOMAD sends nothing from its queue now."
+    tasks = models.ScheduledTask.objects.filter(component=QUEUE_COMPONENT).values_list(
+        "classname", "disabled"
+    )
+    if any(disabled for name, disabled in tasks if name.lstrip("\\") == r"local_email\task\cron_task"):
+        return "The scheduled task of local_email is disabled, so IOMAD sends nothing from its queue."
+    return ""
 
 
 def adhoc_tasks_present() -> bool:

@@ -17,6 +17,8 @@ from emailoffload.sources.reengagement.source import NAME as REENGAGEMENT
 from emailoffload.sources.reengagement.source import ReengagementSource
 
 NAMES = (REENGAGEMENT, IOMAD_QUEUE)
+WITH_CREDENTIALS = frozenset({IOMAD_QUEUE})
+"""Sources whose mails may carry credentials."""
 
 
 def _check(name: str) -> None:

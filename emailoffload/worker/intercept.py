@@ -11,22 +11,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from django.conf import settings
-from django.utils import timezone
 
 from emailoffload.delivery import health
 from emailoffload.moodle import claims, cronlock, variants
-from emailoffload.moodle.errors import MoodleProblem, TaskMissing, require_ready
+from emailoffload.moodle.errors import MoodleProblem, TaskMissing, check_reachable, require_ready, translated
 from emailoffload.outbox import content, intents, switches
-from emailoffload.outbox.models import Claim, RowError
+from emailoffload.outbox.models import Claim
 from emailoffload.sources import reasons, registry
 from emailoffload.sources.protocol import Candidate, Clock, Decision, Row, Source
-from emailoffload.worker import killpoints, lease, runs, stopping
+from emailoffload.worker import killpoints, lease, row_errors, runs, stopping
+from emailoffload.worker.intercept_result import InterceptResult
 from emailoffload.worker.recover_intents import recover_intents
 
 log = logging.getLogger(__name__)
@@ -36,59 +35,39 @@ ROW_ERRORS = frozenset(
 """Reasons that mean damaged data: recorded row by row, for a person to look at."""
 
 
-@dataclass
-class InterceptResult:
-    """What one pass saw and did."""
-
-    seen: int = 0
-    claimed: int = 0
-    lost: int = 0
-    mails: int = 0
-    errors: int = 0
-    seconds: float = 0.0
-    left: Counter[str] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
-    """Why rows were claimed: code → count."""
-    shadow: bool = False
-    busy: bool = False
-    refused: str = ""
-    cure: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The counts under stable keys, for `--json`, the run's record and django-q's result."""
-        return {
-            "seen": self.seen,
-            "claimed": self.claimed,
-            "lost": self.lost,
-            "left": dict(self.left),
-            "errors": self.errors,
-            "seconds": round(self.seconds, 3),
-            "mails": self.mails,
-            "claimed_by_reason": dict(self.reasons),
-            "shadow": self.shadow,
-            "busy": self.busy,
-            "refused": self.refused,
-            "cure": self.cure,
-        }
-
-
-def run(*, source: str = registry.NAMES[0], shadow: bool = False, lane: str = "") -> InterceptResult:
+def run(
+    *,
+    source: str = registry.NAMES[0],
+    shadow: bool = False,
+    lane: str = "",
+    lock: cronlock.CronLock | None = None,
+    above: int = 0,
+    quiet: bool = False,
+) -> InterceptResult:
     """One pass over one source.
 
     `shadow` decides and renders but claims nothing. Passes in different `lane`s may run at once; the product
-    uses one, and claims are safe in any number of them. What makes a pass impossible (a database that cannot be
-    reached, an unsupported plugin variant, missing grants) is returned in `refused` and `cure`: nothing was
-    claimed then.
+    uses one, and claims are safe in any number of them. `lock` is the cron lock of the source's task where the
+    caller holds it already: the pass uses it and does not give it back. Only rows with an id beyond `above` are
+    looked at; ids are given before rows can be seen, so somebody must look at all from time to time. A `quiet`
+    pass leaves no record unless it sees something.
+
+    What makes a pass impossible (a database that cannot be reached, an unsupported variant, a source that the
+    site does not have, missing grants) is returned in `refused` and `cure`: nothing was claimed then. Raises
+    ValueError for the lock of another task.
     """
     started = time.monotonic()
     result = InterceptResult(shadow=shadow)
+    if quiet and not _anything(source, above, result):
+        result.seconds = time.monotonic() - started
+        return result
     with lease.hold(f"intercept-{source}{lane}") as held:
         if held is None:
             result.busy = True
             return result
         with runs.record("intercept", held.holder) as recording:
             try:
-                _Pass(source, result, held, recording, shadow=shadow).go()
+                _Pass(source, result, held, recording, shadow=shadow, lock=lock).go(above)
             except MoodleProblem as problem:
                 result.refused, result.cure = str(problem), problem.cure
             except content.ForeignKeys as problem:
@@ -96,10 +75,35 @@ def run(*, source: str = registry.NAMES[0], shadow: bool = False, lane: str = ""
             if result.refused:
                 recording.refused(f"{result.refused} {result.cure}".strip())
             result.seconds = time.monotonic() - started
-            recording.counts = result.as_dict()
+            recording.counts = {"source": source, **result.as_dict()}
             if result.errors and not result.refused:
                 recording.errors(f"{result.errors} rows could not be handled")
     return result
+
+
+def sources_here() -> tuple[str, ...]:
+    """The sources that this site has; where that cannot be known, the first one, whose pass then says why."""
+    try:
+        check_reachable()
+        with translated():
+            found = registry.installed(variants.detect())
+    except MoodleProblem:
+        found = ()
+    return found or registry.NAMES[:1]
+
+
+def _horizon(now: int) -> int:
+    return now + settings.CLAIM_LEAD_SECONDS
+
+
+def _anything(source: str, above: int, result: InterceptResult) -> bool:
+    """Whether there is a row to look at; what keeps us from knowing is put into the result."""
+    try:
+        with translated():
+            return next(registry.find(source, _horizon(int(time.time())), above), None) is not None
+    except MoodleProblem as problem:
+        result.refused, result.cure = str(problem), problem.cure
+        return False
 
 
 class _Pass:
@@ -113,29 +117,33 @@ class _Pass:
         recording: runs.Recording,
         *,
         shadow: bool,
+        lock: cronlock.CronLock | None,
     ) -> None:
         self.result = result
         self.held = held
         self.recording = recording
         self.shadow = shadow
-        self.variant = require_ready()
+        self.lock = lock
+        """The cron lock, where the caller holds it."""
+        self.variant = require_ready(source)
         self.name = source
-        self.capacity = 0
+        self.room = health.Room(0, 0)
         self.lock_target = ""
         """The task whose lock guards due rows, as Moodle stores its name."""
         self.lock_refusal = ""
         """Why due rows stay with Moodle for the rest of this pass."""
 
-    def go(self) -> None:
-        """Run the pass."""
+    def go(self, above: int) -> None:
+        """Run the pass over the rows with an id beyond `above`."""
         content.ensure_keys()
         recover_intents()
         now = int(time.time())
         refusal: str | None = None
         soon: list[Row] = []
         due: list[Row] = []
-        for row in registry.find(self.name, now + settings.CLAIM_LEAD_SECONDS):
+        for row in registry.find(self.name, _horizon(now), above):
             self.result.seen += 1
+            self.result.highest_id = max(self.result.highest_id, row.id)
             if refusal is None:
                 refusal = self._open()
             if refusal:
@@ -162,17 +170,20 @@ class _Pass:
 
     def _target(self) -> str:
         try:
-            return cronlock.reengagement_lock_target()
+            target = self.source.lock_target()
         except TaskMissing as problem:
             # Rows of the future are claimed all the same; the doctor reports the missing task.
             self.recording.message = str(problem)
             self.lock_refusal = reasons.LOCK_UNAVAILABLE
             return ""
+        if self.lock is not None and self.lock.classname != target:
+            raise ValueError(f"the lock of {self.lock.classname} guards no rows of {self.name}")
+        return target
 
     def _why_not(self) -> str:
         """A reason for which nothing at all is claimed in this pass, or ''."""
         if self.shadow:
-            self.capacity = 2**31
+            self.room = health.Room(2**31, 2**31)
             return ""
         if switches.pause().claims:
             return reasons.CLAIMS_PAUSED
@@ -180,14 +191,16 @@ class _Pass:
         if not healthy:
             self.recording.message = why
             return reasons.DELIVERY_UNHEALTHY
-        self.capacity = health.capacity()
+        self.room = health.room()
+        if self.name not in registry.WITH_CREDENTIALS:
+            self.room.sensitive = self.room.ordinary
         return ""
 
     def _no_more(self) -> str:
         """Why nothing more is claimed in this pass, or ''; asked before the work of a batch is done for nothing."""
         if not self.shadow and switches.pause().claims:
             return reasons.CLAIMS_PAUSED
-        return reasons.NO_CAPACITY if self.capacity <= 0 else ""
+        return reasons.NO_CAPACITY if self.room.used_up else ""
 
     def _clock(self) -> Clock:
         return Clock(int(time.time()), settings.CLAIM_MARGIN_SECONDS, settings.MOODLE_CRON_PERIOD_SECONDS)
@@ -206,16 +219,11 @@ class _Pass:
             return
         rows = list(self._without_lock(rows))
         decisions = self.source.decide(rows, self._clock())
-        candidates = []
-        for decision in decisions:
-            if decision.candidate is None:
-                self.result.left[decision.reason] += 1
-            elif self.capacity < len(decision.candidate.mails):
-                self.result.left[reasons.NO_CAPACITY] += 1
-            else:
-                self.capacity -= len(decision.candidate.mails)
-                candidates.append(decision.candidate)
-        self._record_errors([d for d in decisions if d.reason in ROW_ERRORS], rows)
+        candidates = self._admitted(decisions)
+        damaged = [decision for decision in decisions if decision.reason in ROW_ERRORS]
+        self.result.errors += len(damaged)
+        if not self.shadow:
+            row_errors.record(self.name, damaged, {row.id: row for row in rows})
         if self.shadow:
             self._count(decisions, {candidate.row_id for candidate in candidates})
             return
@@ -224,6 +232,20 @@ class _Pass:
             for start in range(0, len(part), settings.CLAIM_BATCH_SIZE):
                 won = self._claim(part[start : start + settings.CLAIM_BATCH_SIZE], under_lock=under_lock)
                 self._count(decisions, won)
+
+    def _admitted(self, decisions: Sequence[Decision]) -> list[Candidate]:
+        """The candidates that there is room for; those whose mails carry credentials come first."""
+        candidates = []
+        for decision in decisions:
+            if decision.candidate is None:
+                self.result.left[decision.reason] += 1
+            else:
+                candidates.append(decision.candidate)
+        candidates.sort(key=lambda candidate: not candidate.sensitive)
+        admitted = [c for c in candidates if self.room.take(len(c.mails), sensitive=c.sensitive)]
+        if len(admitted) < len(candidates):
+            self.result.left[reasons.NO_CAPACITY] += len(candidates) - len(admitted)
+        return admitted
 
     def _without_lock(self, rows: Sequence[Row]) -> Iterator[Row]:
         """The rows that are worth rendering: due ones are not while Moodle's cron holds its lock."""
@@ -238,15 +260,13 @@ class _Pass:
                 yield row
 
     def _lock_state(self) -> str:
-        """'' if the cron lock is free now and no ad hoc task of the plugin's stands in the way; else the reason."""
-        if not cronlock.is_free(self.lock_target):
-            return reasons.CRON_RUNNING
-        return self._adhoc_task()
+        """'' if the cron lock is ours or free now and nothing else stands in the way; else the reason."""
+        free = self.lock.still_held() if self.lock else cronlock.is_free(self.lock_target)
+        return self.source.obstacle() if free else reasons.CRON_RUNNING
 
-    def _adhoc_task(self) -> str:
-        if self.variant.kind == "adhoc" and variants.adhoc_tasks_present():
-            return reasons.ADHOC_TASK_QUEUED
-        return ""
+    def _locked(self) -> AbstractContextManager[cronlock.CronLock]:
+        """The cron lock for the time of a claim: the caller's, or one that is taken now."""
+        return nullcontext(self.lock) if self.lock else cronlock.CronLock(self.lock_target)
 
     def _count(self, decisions: Iterable[Decision], won: set[int]) -> None:
         for decision in decisions:
@@ -265,8 +285,9 @@ class _Pass:
             # They were not due yet when the batch was begun.
             self.result.left[self.lock_refusal] += len(candidates)
             return set()
-        with cronlock.CronLock(self.lock_target) as lock:
-            refusal = self._adhoc_task() if lock.acquired else reasons.CRON_RUNNING
+        with self._locked() as lock:
+            ours = lock.acquired and lock.still_held()
+            refusal = self.source.obstacle() if ours else reasons.CRON_RUNNING
             if refusal:
                 self.lock_refusal = refusal
                 self.result.left[refusal] += len(candidates)
@@ -283,10 +304,7 @@ class _Pass:
         held = claims.values(self.name, [candidate.row_id for candidate in candidates])
         fresh = [c for c in candidates if held.get(c.row_id) == claims.values_of(self.name, c.before)]
         self.result.lost += len(candidates) - len(fresh)
-        return [
-            replace(c, after={**c.after, "emailtime": max(c.due, now - 1) + c.rearm}) if c.rearm else c
-            for c in fresh
-        ]
+        return [self.source.as_of(candidate, now) for candidate in fresh]
 
     def _make(self, candidates: Sequence[Candidate], lock: cronlock.CronLock | None) -> set[int]:
         """Steps 1 to 3 for one batch; `lock` is Moodle's cron lock where the rows are already due."""
@@ -334,7 +352,7 @@ class _Pass:
             log.warning("a claim of %s rows took longer than a lease; they are handed back", len(won))
             return set(won)
         if lock is None:
-            return {row for row in won if intended.claims[row].before["emailtime"] <= now}
+            return {row for row in won if intended.claims[row].due_at.timestamp() <= now}
         if lock.still_held():
             return set()
         log.warning("the cron lock was lost during a claim of %s rows; they are handed back", len(won))
@@ -348,40 +366,6 @@ class _Pass:
             )
             self.result.left[reasons.COMMITTED_LATE] += len(rows)
         return rows
-
-    def _record_errors(self, decisions: Sequence[Decision], rows: Sequence[Row]) -> None:
-        """Keep one record per damaged row and cause; seen again, its counter grows."""
-        self.result.errors += len(decisions)
-        if not decisions or self.shadow:
-            return
-        now = timezone.now()
-        by_id = {row.id: row for row in rows}
-        name = self.source.name
-        known = {
-            (error.row_id, error.reason): error
-            for error in RowError.objects.filter(source=name, row_id__in=[d.row_id for d in decisions])
-        }
-        fresh = []
-        for decision in decisions:
-            error = known.get((decision.row_id, decision.reason))
-            if error is None:
-                row = by_id[decision.row_id]
-                fresh.append(
-                    RowError(
-                        source=name,
-                        row_id=row.id,
-                        activity_id=row.activity_id,
-                        user_id=row.userid,
-                        reason=decision.reason,
-                        detail=decision.detail,
-                        first_seen=now,
-                        last_seen=now,
-                    )
-                )
-            else:
-                error.last_seen, error.times, error.detail = now, error.times + 1, decision.detail
-        RowError.objects.bulk_create(fresh, ignore_conflicts=True)
-        RowError.objects.bulk_update(known.values(), ["last_seen", "times", "detail"], batch_size=200)
 
 
 def _swaps(rows: Iterable[Claim]) -> list[claims.Swap]:

@@ -13,7 +13,6 @@ from typing import Any
 from django.conf import settings
 from django_q.tasks import async_task
 
-from emailoffload.sources import registry
 from emailoffload.worker import dispatch as dispatcher
 from emailoffload.worker import intercept as interceptor
 from emailoffload.worker import lease, stopping
@@ -46,10 +45,10 @@ def _enqueue(name: str) -> None:
 
 
 def intercept() -> dict[str, Any]:
-    """One pass of the interceptor over every source; sending starts at once if something was claimed."""
+    """One pass of the interceptor over every source of the site; sending starts at once if something was claimed."""
     results = {}
     with _in_worker():
-        for source in registry.NAMES:
+        for source in interceptor.sources_here():
             result = interceptor.run(source=source)
             results[source] = result.as_dict()
             if result.claimed:

@@ -34,8 +34,8 @@ def after_the_claim(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]
     whole = claims.apply
     done: list[bool] = []
 
-    def apply(swaps: Sequence[claims.Swap]) -> set[int]:
-        won = whole(swaps)
+    def apply(source: str, swaps: Sequence[claims.Swap]) -> set[int]:
+        won = whole(source, swaps)
         if not done:
             done.append(True)
             happens()

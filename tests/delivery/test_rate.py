@@ -161,15 +161,41 @@ class TestAccount:
     def test_no_more_is_claimed_than_the_quota_and_the_rate_can_take(
         self, ses: FakeSes, settings: Any
     ) -> None:
-        settings.SEND_DEADLINE_SECONDS = 100
+        settings.SEND_DEADLINE_SECONDS, settings.SENSITIVE_QUOTA_RESERVE = 100, 0
         ses.account["SendQuota"] |= {"Max24HourSend": 50.0, "MaxSendRate": 10.0}
-        assert health.capacity() == 50
+        assert health.room().ordinary == 50
         queue_emails(20)
-        assert health.capacity() == 30
+        assert health.room().ordinary == 30
         settings.SES_MAX_SEND_RATE = 0.3
-        assert health.capacity() == 10
+        assert health.room().ordinary == 10
         queue_emails(20)
-        assert health.capacity() == 0
+        assert health.room().ordinary == 0
+
+    def test_the_last_of_the_quota_is_kept_for_mails_with_credentials(
+        self, ses: FakeSes, settings: Any
+    ) -> None:
+        settings.SENSITIVE_QUOTA_RESERVE = 7.5
+        ses.account["SendQuota"] |= {"Max24HourSend": 100.0, "SentLast24Hours": 80.0}
+        room = health.room()
+        assert (room.ordinary, room.sensitive) == (12, 20)
+        assert room.take(12, sensitive=False)
+        assert not room.take(1, sensitive=False)
+        assert not room.take(9, sensitive=True)
+        assert room.take(8, sensitive=True)
+        assert room.used_up
+
+    def test_mails_with_credentials_that_wait_leave_less_room_for_others(self, ses: FakeSes) -> None:
+        ses.account["SendQuota"] |= {"Max24HourSend": 100.0, "SentLast24Hours": 80.0}
+        room = health.room()
+        assert room.take(10, sensitive=True)
+        assert (room.ordinary, room.sensitive) == (5, 10)
+        queue_emails(18)
+        assert (health.room().ordinary, health.room().sensitive) == (0, 2)
+
+    def test_an_account_without_a_limit_needs_no_reserve(self, ses: FakeSes) -> None:
+        ses.account["SendQuota"]["Max24HourSend"] = -1
+        room = health.room()
+        assert room.ordinary == room.sensitive > 0
 
     def test_until_ses_takes_a_mail_again_only_a_few_are_claimed(self, ses: FakeSes) -> None:
         ses.account["SendQuota"] |= {"MaxSendRate": 100.0}
@@ -177,11 +203,11 @@ class TestAccount:
         row = State.objects.get(name=health.BREAKER)
         State.objects.filter(pk=row.pk).update(value=row.value | {"open_until": time.time() - 1})
         assert health.healthy() == (True, "")
-        assert health.capacity() == health.MOST_PROBES
+        assert health.room().ordinary == health.MOST_PROBES
         queue_emails(health.MOST_PROBES)
-        assert health.capacity() == 0
+        assert health.room().ordinary == 0
         health.close()
-        assert health.capacity() > 10_000
+        assert health.room().ordinary > 10_000
 
 
 @pytest.mark.django_db(transaction=True)

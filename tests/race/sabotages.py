@@ -62,7 +62,7 @@ def no_compare() -> None:
     """The claim writes whatever the row holds now, some time after it was read."""
     slow()
 
-    def overwrite(swaps: Sequence[Swap]) -> set[int]:
+    def overwrite(source: str, swaps: Sequence[Swap]) -> set[int]:
         with guard.writing(), connections["moodle"].cursor() as cursor:
             for swap in swaps:
                 cursor.execute(

@@ -239,11 +239,14 @@ def test_nothing_is_claimed_while_claiming_is_paused_or_ses_refuses(moodle: Mood
     assert not Claim.objects.exists()
 
 
-def test_no_more_is_claimed_than_the_quota_allows(moodle: Moodle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_is_claimed_than_the_quota_allows_above_what_is_kept_for_credentials(
+    moodle: Moodle, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from emailoffload.delivery import ses as product
 
+    settings.SENSITIVE_QUOTA_RESERVE = 20
     soon(moodle, 10)
-    with SandboxSES(max_24h=4) as server:
+    with SandboxSES(max_24h=5) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SESV2", server.url)
         product.forget_client()
         result = intercept.run()
@@ -259,7 +262,7 @@ def test_rows_that_cannot_be_claimed_any_more_are_not_rendered(
 
     settings.CLAIM_BATCH_SIZE = 2
     soon(moodle, 6)
-    monkeypatch.setattr(health, "capacity", lambda: 2)
+    monkeypatch.setattr(health, "room", lambda: health.Room(2, 2))
     decided = []
     decide = ReengagementSource.decide
 

@@ -8,31 +8,42 @@ from django.core.management.base import CommandParser
 
 from emailoffload.management.reporting import ReportingCommand, refusal
 from emailoffload.sources import reasons, registry
-from emailoffload.worker import intercept, stopping
+from emailoffload.worker import intercept, intercept_result, stopping
 
 
 class Command(ReportingCommand):
     """Claim due and soon due mail: one pass."""
 
     needs_our_database = True
-    help = (
-        "Find reminders that are due or soon due, render and claim them. One pass; prints counts by reason."
-    )
+    help = "Find mail that is due or soon due, render and claim it. One pass; prints counts by reason."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the options."""
         super().add_arguments(parser)
-        parser.add_argument("--source", choices=registry.NAMES, default=registry.NAMES[0])
+        parser.add_argument(
+            "--source", choices=registry.NAMES, help="only this source; without it every source of the site"
+        )
         parser.add_argument("--shadow", action="store_true", help="decide and render, claim nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run the pass."""
+        """Run the pass, or one for each source."""
+        shadow = options["shadow"]
         with stopping.on_signals():
-            result = intercept.run(source=options["source"], shadow=options["shadow"])
-        self.report(result.as_dict(), _text(result), as_json=options["json"], ok=not result.refused)
+            if options["source"]:
+                result = intercept.run(source=options["source"], shadow=shadow)
+                refused = bool(result.refused)
+                report, text = result.as_dict(), _text(result)
+            else:
+                results = {
+                    name: intercept.run(source=name, shadow=shadow) for name in intercept.sources_here()
+                }
+                refused = any(result.refused for result in results.values())
+                report = intercept_result.merged(results)
+                text = "\n".join(f"{name}: {_text(result)}" for name, result in results.items())
+        self.report(report, text, as_json=options["json"], ok=not refused)
 
 
-def _text(result: intercept.InterceptResult) -> str:
+def _text(result: intercept_result.InterceptResult) -> str:
     if result.busy:
         return "Another interceptor is at work; nothing was done."
     if result.refused:

@@ -44,7 +44,10 @@ PURPOSES: dict[str, str] = {
     "filter_active": "text filters that are on",
     "filter_config": "their settings in a course",
     "company": "IOMAD's companies",
-    "company_users": "the company of a learner",
+    "company_users": "the company of a learner, and who manages it",
+    "department": "the departments of a company, whose managers get copies",
+    "email": "IOMAD's mail queue; a claim changes sent and modifiedtime and nothing else",
+    "email_template": "which mails of the queue a company has switched off, and who else gets them",
     "job_assignment": "whether this is Totara",
 }
 _MODULE_PURPOSE = "names of activities, which the filter activitynames turns into links"
@@ -122,7 +125,7 @@ def _basis() -> _Basis:
             source="expected",
             notes=[
                 f"{problem} So these are the statements for a current IOMAD; on plain Moodle leave out "
-                f"{' and '.join(sorted(models.IOMAD_TABLES))}.",
+                f"{', '.join(sorted(models.IOMAD_TABLES))}.",
                 *_AS_ADMIN,
             ],
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from emailoffload.moodle import (
     companies,
@@ -294,6 +294,25 @@ class ReengagementSource:
         else:
             reason = reasons.CLAIMED_UNDER_LOCK if plan.under_lock else reasons.CLAIMED_AHEAD
         return Decision(row.id, reason, candidate)
+
+    # --- the moment of the claim ---
+
+    def as_of(self, candidate: Candidate, now: int) -> Candidate:
+        """A due candidate with the `emailtime` that a claim at `now` writes (design §3.2)."""
+        if not candidate.rearm:
+            return candidate
+        emailtime = max(candidate.due, now - 1) + candidate.rearm
+        return replace(candidate, after={**candidate.after, "emailtime": emailtime})
+
+    def lock_target(self) -> str:
+        """The plugin's scheduled task. Raises TaskMissing."""
+        return cronlock.task_of("mod_reengagement")
+
+    def obstacle(self) -> str:
+        """Ad hoc tasks of the plugin run under locks of their own (facts §3.5)."""
+        if self.variant.kind == "adhoc" and variants.adhoc_tasks_present():
+            return reasons.ADHOC_TASK_QUEUED
+        return ""
 
     # --- recheck ---
 
