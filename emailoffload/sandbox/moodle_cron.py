@@ -10,23 +10,17 @@ are worked out here a second time, so that a common mistake cannot hide.
 from __future__ import annotations
 
 import json
-import os
-import re
-import socket
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from emailoffload.sandbox.moodle_side import Lock
+from emailoffload.sandbox.moodle_side import Lock, Row, ScheduledTask
 
 CRON_CLASS = r"\mod_reengagement\task\cron_task"
 ADHOC_CLASS = r"\mod_reengagement\task\reengagement_adhoc_task"
 TWO_DAYS = 172800
 NEVER, COMPLETION, AFTER_DELAY = 0, 1, 2
-
-Row = dict[str, Any]
 
 
 class RunAborted(Exception):
@@ -55,7 +49,7 @@ class CronRun:
         return f"{text}; aborted: {self.aborted}" if self.aborted else text
 
 
-class SimulatedCron:
+class SimulatedCron(ScheduledTask):
     """mod_reengagement's cron on any DB-API connection (`paramstyle` "qmark" or "format", autocommit on).
 
     `connect` opens a connection; `lock` takes Moodle's lock of a resource (None: none is taken); `mail`
@@ -82,16 +76,13 @@ class SimulatedCron:
         period: int = 300,
         start_users: bool = True,
     ) -> None:
-        self.connection = connect()
-        self.prefix = prefix
-        self.mark = "?" if paramstyle == "qmark" else "%s"
-        self.lock = lock
+        super().__init__(
+            CRON_CLASS, connect, prefix=prefix, paramstyle=paramstyle, lock=lock, now=now, period=period
+        )
         self.mail = mail
         self.mail_seconds = mail_seconds
         self.enrolled = enrolled
-        self.now = now
         self.variant = variant
-        self.period = period
         self.start_users = start_users
         self._run = CronRun()
 
@@ -100,12 +91,12 @@ class SimulatedCron:
     def run_reengagement(self) -> CronRun:
         """One run of the scheduled task; of the ad hoc variant, also of the tasks that it queues."""
         self._run = CronRun()
-        with self._locked(CRON_CLASS) as obtained:
+        with self.locked(CRON_CLASS) as obtained:
             if not obtained:
                 self._run.locked_out = True
                 return self._run
             started = int(self.now())
-            self._starting(started)
+            self.starting(started)
             try:
                 if self.variant == "monolithic":
                     self._phases(None)
@@ -113,9 +104,9 @@ class SimulatedCron:
                     self._queue_adhoc_tasks()
             except RunAborted as error:
                 self._run.aborted = str(error)
-                self._failed()
+                self.failed()
             else:
-                self._finished(started)
+                self.finished(started)
         if self.variant == "adhoc":
             self.run_adhoc_tasks()
         return self._run
@@ -123,13 +114,13 @@ class SimulatedCron:
     def run_adhoc_tasks(self) -> None:
         """Run every queued ad hoc task, each under its own lock and with its own clock reading (facts
         §2.11)."""
-        for task in self._rows(
+        for task in self.rows(
             "SELECT id, customdata FROM {task_adhoc} WHERE classname = %s ORDER BY id", ADHOC_CLASS
         ):
-            with self._locked(f"adhoc_{task['id']}") as obtained:
+            with self.locked(f"adhoc_{task['id']}") as obtained:
                 if not obtained:
                     continue
-                self._execute(
+                self.execute(
                     "UPDATE {task_adhoc} SET timestarted = %s WHERE id = %s", int(self.now()), task["id"]
                 )
                 try:
@@ -137,14 +128,14 @@ class SimulatedCron:
                 except RunAborted as error:
                     self._run.aborted = str(error)
                     again = int(self.now()) + 60
-                    self._execute(
+                    self.execute(
                         "UPDATE {task_adhoc} SET timestarted = NULL, faildelay = 60, nextruntime = %s"
                         " WHERE id = %s",
                         again,
                         task["id"],
                     )
                 else:
-                    self._execute("DELETE FROM {task_adhoc} WHERE id = %s", task["id"])
+                    self.execute("DELETE FROM {task_adhoc} WHERE id = %s", task["id"])
 
     def _queue_adhoc_tasks(self) -> None:
         """One task per instance, unless an identical one is queued."""
@@ -158,13 +149,13 @@ class SimulatedCron:
                     "rid": instance["id"],
                 }
             )
-            if not self._rows(
+            if not self.rows(
                 "SELECT id FROM {task_adhoc} WHERE classname = %s AND customdata = %s",
                 ADHOC_CLASS,
                 customdata,
             ):
                 now = int(self.now())
-                self._execute(
+                self.execute(
                     "INSERT INTO {task_adhoc} (component, classname, nextruntime, faildelay, customdata,"
                     " timecreated)"
                     " VALUES ('mod_reengagement', %s, %s, 0, %s, %s)",
@@ -173,36 +164,6 @@ class SimulatedCron:
                     customdata,
                     now,
                 )
-
-    def _starting(self, started: int) -> None:
-        self._execute(
-            "UPDATE {task_scheduled} SET timestarted = %s, hostname = %s, pid = %s WHERE classname = %s",
-            started,
-            socket.gethostname(),
-            os.getpid(),
-            CRON_CLASS,
-        )
-
-    def _finished(self, started: int) -> None:
-        now = int(self.now())
-        self._execute(
-            "UPDATE {task_scheduled} SET timestarted = NULL, hostname = NULL, pid = NULL, faildelay = 0,"
-            " lastruntime = %s, nextruntime = %s WHERE classname = %s",
-            started,
-            now - now % self.period + self.period,
-            CRON_CLASS,
-        )
-
-    def _failed(self) -> None:
-        rows = self._rows("SELECT faildelay FROM {task_scheduled} WHERE classname = %s", CRON_CLASS)
-        delay = min(86400, 2 * (rows[0]["faildelay"] or 30)) if rows else 60
-        self._execute(
-            "UPDATE {task_scheduled} SET timestarted = NULL, hostname = NULL, pid = NULL, faildelay = %s,"
-            " nextruntime = %s WHERE classname = %s",
-            delay,
-            int(self.now()) + delay,
-            CRON_CLASS,
-        )
 
     # --- the phases (facts §2.3–§2.6) ---
 
@@ -217,7 +178,7 @@ class SimulatedCron:
 
     def _instances(self, only: int | None) -> dict[int, Row]:
         """Every instance that has a course module, with its texts as they are now (facts §2.4)."""
-        found = self._rows(
+        found = self.rows(
             "SELECT r.*, cm.id AS cmid, cm.deletioninprogress FROM {reengagement} r"
             " JOIN {course_modules} cm ON cm.instance = r.id JOIN {modules} m ON m.id = cm.module"
             " JOIN {course} c ON c.id = cm.course WHERE m.name = 'reengagement' AND (%s IS NULL OR r.id ="
@@ -232,7 +193,7 @@ class SimulatedCron:
         for instance in self._instances(only).values():
             if instance["deletioninprogress"]:
                 continue
-            users = self._rows(
+            users = self.rows(
                 "SELECT DISTINCT u.id FROM {enrol} e JOIN {user_enrolments} ue ON ue.enrolid = e.id"
                 " JOIN {user} u ON u.id = ue.userid"
                 " LEFT JOIN {course_modules_completion} cmc ON cmc.userid = u.id AND cmc.coursemoduleid = %s"
@@ -248,7 +209,7 @@ class SimulatedCron:
                     self._start_user(timenow, instance, user["id"])
 
     def _start_user(self, timenow: int, instance: Row, user_id: int) -> None:
-        self._execute(
+        self.execute(
             "INSERT INTO {reengagement_inprogress} (reengagement, userid, completiontime, emailtime,"
             " emailsent,"
             " completed) VALUES (%s, %s, %s, %s, 0, 0)",
@@ -257,7 +218,7 @@ class SimulatedCron:
             timenow + instance["duration"],
             timenow + instance["emaildelay"],
         )
-        self._execute(
+        self.execute(
             "INSERT INTO {course_modules_completion} (coursemoduleid, userid, completionstate, timemodified)"
             " VALUES (%s, %s, 0, %s)",
             instance["cmid"],
@@ -268,7 +229,7 @@ class SimulatedCron:
 
     def _complete(self, timenow: int, instances: dict[int, Row], only: int | None) -> None:
         """Phase B (facts §2.5): all rows whose completion time has passed, whatever the mode."""
-        rows = self._rows(
+        rows = self.rows(
             "SELECT ip.* FROM {reengagement_inprogress} ip JOIN {user} u ON u.id = ip.userid"
             " JOIN {reengagement} r ON r.id = ip.reengagement"
             " WHERE u.deleted = 0 AND ip.completiontime < %s AND ip.completed = 0"
@@ -287,14 +248,14 @@ class SimulatedCron:
             if mode in (COMPLETION, NEVER) or (mode == AFTER_DELAY and row["emailsent"] != 0):
                 self._delete(row)
             else:
-                self._execute("UPDATE {reengagement_inprogress} SET completed = 1 WHERE id = %s", row["id"])
+                self.execute("UPDATE {reengagement_inprogress} SET completed = 1 WHERE id = %s", row["id"])
             self._run.completed += 1
             if mode == COMPLETION:
                 self._email_user(row, instance, row["completiontime"])
 
     def _remind(self, timenow: int, instances: dict[int, Row], only: int | None) -> None:
         """Phase C (facts §2.6): the whole result is read first; each row is then overwritten unseen."""
-        rows = self._rows(
+        rows = self.rows(
             "SELECT ip.* FROM {reengagement_inprogress} ip JOIN {reengagement} r ON r.id = ip.reengagement"
             " JOIN {user} u ON u.id = ip.userid"
             " WHERE ip.emailtime < %s AND r.emailuser = 2 AND ip.emailsent < r.remindercount AND"
@@ -312,7 +273,7 @@ class SimulatedCron:
             if row["completed"] == 1:
                 self._delete(row)
             else:
-                self._execute(
+                self.execute(
                     "UPDATE {reengagement_inprogress} SET emailtime = %s, emailsent = %s WHERE id = %s",
                     timenow + instance["emaildelay"],
                     row["emailsent"] + 1,
@@ -322,24 +283,24 @@ class SimulatedCron:
             self._email_user(row, instance, row["emailtime"])
 
     def _delete(self, row: Row) -> None:
-        self._execute("DELETE FROM {reengagement_inprogress} WHERE id = %s", row["id"])
+        self.execute("DELETE FROM {reengagement_inprogress} WHERE id = %s", row["id"])
         self._run.deleted += 1
 
     def _set_complete(self, cmid: int, user_id: int, timenow: int) -> None:
-        changed = self._execute(
+        changed = self.execute(
             "UPDATE {course_modules_completion} SET completionstate = 2, timemodified = %s"
             " WHERE coursemoduleid = %s AND userid = %s",
             timenow,
             cmid,
             user_id,
         )
-        known = changed or self._rows(
+        known = changed or self.rows(
             "SELECT id FROM {course_modules_completion} WHERE coursemoduleid = %s AND userid = %s",
             cmid,
             user_id,
         )
         if not known:
-            self._execute(
+            self.execute(
                 "INSERT INTO {course_modules_completion} (coursemoduleid, userid, completionstate,"
                 " timemodified)"
                 " VALUES (%s, %s, 2, %s)",
@@ -351,11 +312,11 @@ class SimulatedCron:
     # --- the mails (facts §2.7, §2.8) ---
 
     def _email_user(self, row: Row, instance: Row, due: int) -> None:
-        user = self._rows("SELECT * FROM {user} WHERE id = %s", row["userid"])[0]
+        user = self.rows("SELECT * FROM {user} WHERE id = %s", row["userid"])[0]
         if user["deleted"]:
             return
         target = instance["suppresstarget"]
-        if target and self._rows(
+        if target and self.rows(
             "SELECT id FROM {course_modules_completion} WHERE userid = %s AND coursemoduleid = %s"
             " AND completionstate IN (1, 2, 3)",
             user["id"],
@@ -386,7 +347,7 @@ class SimulatedCron:
             return False
         if "@" not in user["email"] or user["email"].endswith(".invalid"):
             return False
-        chosen = self._rows(
+        chosen = self.rows(
             "SELECT value FROM {user_preferences} WHERE userid = %s AND name = %s",
             user["id"],
             "message_provider_mod_reengagement_mod_reengagement_enabled",
@@ -398,29 +359,6 @@ class SimulatedCron:
             time.sleep(self.mail_seconds)
         self.mail({**mail, "timesent": int(self.now())})
         self._run.mails += 1
-
-    # --- the database ---
-
-    def _locked(self, resource: str) -> AbstractContextManager[bool]:
-        return nullcontext(True) if self.lock is None else self.lock(resource)
-
-    def _sql(self, sql: str) -> str:
-        return re.sub(r"\{(\w+)\}", lambda found: self.prefix + found[1], sql).replace("%s", self.mark)
-
-    def _rows(self, sql: str, *args: object) -> list[Row]:
-        cursor = self.connection.cursor()
-        cursor.execute(self._sql(sql), args)
-        names = [column[0] for column in cursor.description]
-        found = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-        cursor.close()
-        return found
-
-    def _execute(self, sql: str, *args: object) -> int:
-        cursor = self.connection.cursor()
-        cursor.execute(self._sql(sql), args)
-        count = int(cursor.rowcount)
-        cursor.close()
-        return count
 
 
 def _instance_of(row: Row, instances: dict[int, Row]) -> Row:
