@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
+
+from django.db import connections
 
 from emailoffload.moodle import models
-from emailoffload.moodle.schema import CHUNK, chunks
+from emailoffload.moodle.schema import chunks, readable_columns
 from emailoffload.moodle.types import SiteConfig
 
 SHOP_ADMIN = -999
@@ -20,6 +23,22 @@ COMPANY_SUSPENDED = "company_suspended"
 RETENTION_SECONDS = 6 * 30 * 86400
 """Rows that were not touched for longer are deleted, sent or not (facts §7.2)."""
 FOR_MANAGERS, FOR_SUPERVISORS = 1, 2
+
+BUILT_IN = frozenset({
+    "admin_deleted", "advertise_classroom_based_course", "approval", "company_licenseassigned",
+    "company_suspended", "company_unsuspended", "completion_course_supervisor", "completion_course_user",
+    "completion_digest_manager", "completion_expiry_warn_supervisor", "completion_warn_manager",
+    "completion_warn_supervisor", "completion_warn_user", "course_classroom_approval",
+    "course_classroom_approval_request", "course_classroom_approved", "course_classroom_denied",
+    "course_classroom_manager_denied", "course_completed_manager", "course_not_started_warning", "expire",
+    "expire_manager", "expiry_warn_manager", "expiry_warn_user", "invoice_ordercomplete",
+    "invoice_ordercomplete_admin", "license_allocated", "license_reminder", "license_removed",
+    "licensepoolexpiring", "licensepoolwarning", "password_update", "user_added_to_course", "user_create",
+    "user_deleted", "user_programcompleted", "user_promoted", "user_removed_from_event", "user_reset",
+    "user_signed_up_for_event", "user_suspended", "user_unsuspended",
+})  # fmt: skip
+"""Kinds of mail that IOMAD brings; such a template has neither further recipients nor a sender of its own
+(local_email, `local_email::get_templates`)."""
 
 Kind = tuple[int, str]
 """(company id, name of a template)"""
@@ -63,6 +82,25 @@ def load_noreply_addresses(company_ids: Iterable[int], site: SiteConfig) -> dict
     return result
 
 
+def load_templates(kinds: Collection[Kind]) -> dict[Kind, dict[str, dict[str, Any]]]:
+    """What companies made of these kinds of mail: the deciding columns by language, by kind.
+
+    Names are compared without case, as the database does.
+    """
+    name = models.EmailTemplate._meta.db_table
+    held = readable_columns(connections["moodle"], (name,)).get(name, {})
+    columns = [each for each in models.columns_of(models.EmailTemplate) if each in held]
+    wanted = {(company, name.casefold()): (company, name) for company, name in kinds}
+    result: dict[Kind, dict[str, dict[str, Any]]] = {}
+    for chunk in chunks(company for company, _ in kinds):
+        rows = models.EmailTemplate.objects.filter(companyid__in=chunk, name__in={name for _, name in kinds})
+        for row in rows.order_by("id").values(*columns):
+            kind = wanted.get((row["companyid"], row["name"].casefold()))
+            if kind is not None:
+                result.setdefault(kind, {}).setdefault(row["lang"], row)
+    return result
+
+
 def manager_type(template: str) -> int:
     """Whose mail a template is by its name: 1 managers', 2 supervisors', else 0 (facts §7.1).
 
@@ -79,17 +117,13 @@ def load_disabled(kinds: Collection[Kind], branch: int) -> set[Kind]:
     Rows of any language count, and one of them that has everything on is enough.
     """
     flags: defaultdict[Kind, list[tuple[int, int, int]]] = defaultdict(list)
-    names = sorted({name for _, name in kinds})
-    for companies in chunks(company for company, _ in kinds):
-        for start in range(0, len(names), CHUNK):
-            rows = models.EmailTemplate.objects.filter(
-                companyid__in=companies, name__in=names[start : start + CHUNK]
-            )
-            for company, name, *found in rows.values_list(
-                "companyid", "name", "disabled", "disabledmanager", "disabledsupervisor"
-            ):
-                # The database compares names without case.
-                flags[company, name.casefold()].append((found[0], found[1], found[2]))
+    for chunk in chunks(company for company, _ in kinds):
+        rows = models.EmailTemplate.objects.filter(companyid__in=chunk, name__in={name for _, name in kinds})
+        for company, name, *found in rows.values_list(
+            "companyid", "name", "disabled", "disabledmanager", "disabledsupervisor"
+        ):
+            # The database compares names without case.
+            flags[company, name.casefold()].append((found[0], found[1], found[2]))
     return {
         kind for kind in kinds if _disabled(flags.get((kind[0], kind[1].casefold()), []), kind[1], branch)
     }

@@ -91,7 +91,7 @@ MEANINGS: dict[str, Promise] = {
     TEMPLATE_DISABLED: _("the company has switched this kind of mail off: IOMAD deletes it unsent"),
     SHOP_ADMIN: _("the mail is for the shop's administrator, who is no user of the site"),
     QUEUED_TOO_LONG: _("queued about six months ago: IOMAD deletes it unsent"),
-    HEADERS_MISSING: _("the mail was queued without its template, which IOMAD then looks up itself"),
+    HEADERS_MISSING: _("the mail was queued without its template, and IOMAD would find none that it can use"),
     HEADERS_UNREADABLE: _("what IOMAD stored with the mail is not as IOMAD writes it"),
     ATTACHMENT: _("the mail has an attachment that cannot be read from Moodle's data folder"),
     SENDER_UNUSABLE: _("the sender's or the reply address of the mail is not valid, so it cannot leave"),

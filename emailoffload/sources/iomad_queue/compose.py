@@ -11,7 +11,7 @@ from emailoffload.moodle.types import QueueRow, SiteConfig
 from emailoffload.policy.copies import Copy
 from emailoffload.sources.iomad_queue import recipients
 from emailoffload.sources.iomad_queue.attachments import Attachments
-from emailoffload.sources.iomad_queue.headers import StoredHeaders, Unusable
+from emailoffload.sources.iomad_queue.headers import StoredHeaders, StoredTemplate, Unusable
 from emailoffload.sources.iomad_queue.letter import letter, subject
 from emailoffload.sources.iomad_queue.recipients import People, Recipient
 from emailoffload.sources.protocol import RenderedMail
@@ -32,6 +32,7 @@ class Composer:
         row: QueueRow,
         text: QueuedText,
         headers: StoredHeaders,
+        template: StoredTemplate,
         people: People,
         *,
         company_name: str,
@@ -48,7 +49,7 @@ class Composer:
             raise Unusable(refusals.ADDRESS_INVALID, "divertallemailsto")
         found: list[tuple[Recipient, str]] = []
         seen: set[str] = set()
-        for each in recipients.recipients(row, headers.template, people, diverted=bool(self.diversion)):
+        for each in recipients.recipients(row, template, people, diverted=bool(self.diversion)):
             if self.strict or each.address.casefold() not in seen:
                 seen.add(each.address.casefold())
                 found.append((each, ""))
@@ -57,7 +58,13 @@ class Composer:
                 seen.add(copy.address.casefold())
                 found.append((Recipient("copy", copy.address, copy.recipient_id, copy.origin), copy.name))
         identity = recipients.identity(
-            row, headers, people, self.site, company_name=company_name, company_noreply=company_noreply
+            row,
+            template,
+            headers.reply_to,
+            people,
+            self.site,
+            company_name=company_name,
+            company_noreply=company_noreply,
         )
         parts = letter(text.body, self.site.branch, strict=self.strict)
         files = (self.attachments.read(headers.attachment),) if headers.attachment else ()

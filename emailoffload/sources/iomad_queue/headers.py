@@ -51,19 +51,20 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class StoredHeaders:
-    """The whole."""
+    """The whole. `template` None: none was stored, so IOMAD looks it up when it sends."""
 
-    template: StoredTemplate
+    template: StoredTemplate | None
     reply_to: str = ""
     """The first `reply-to:` line's address; '' where there is none."""
     attachment: StoredFile | None = None
+    absent: bool = False
+    """True where the column is empty: IOMAD then has nowhere to put a sender of the template's own."""
 
 
 def parse(headers: str | None) -> StoredHeaders:
-    """What a row's `headers` say. Raises Unusable where they are missing or not as IOMAD writes them."""
+    """What a row's `headers` say. Raises Unusable where they are not as IOMAD writes them."""
     if not headers or headers == "0":
-        # IOMAD would look the template up again, and may have changed it since.
-        raise Unusable(reasons.HEADERS_MISSING)
+        return StoredHeaders(None, absent=True)
     try:
         stored = loads(headers)
     except PhpSerializeError as error:
@@ -73,12 +74,10 @@ def parse(headers: str | None) -> StoredHeaders:
     if unknown := [key for key in stored if isinstance(key, str) and key not in ("template", "attachment")]:
         raise _unreadable(f"{len(unknown)} unknown keys")
     template = stored.get("template")
-    if _empty(template):
-        raise Unusable(reasons.HEADERS_MISSING, "they hold no template")
-    if not isinstance(template, PhpObject):
+    if not _empty(template) and not isinstance(template, PhpObject):
         raise _unreadable("the template is no object")
     return StoredHeaders(
-        template=_template(template.properties),
+        template=template_of(template.properties) if isinstance(template, PhpObject) else None,
         reply_to=_reply_to([line for key, line in stored.items() if isinstance(key, int)]),
         attachment=_attachment(stored.get("attachment")),
     )
@@ -93,7 +92,8 @@ def _empty(value: Value) -> bool:
     return not isinstance(value, PhpObject) and (not value or value == "0")
 
 
-def _template(stored: Mapping[str, Value]) -> StoredTemplate:
+def template_of(stored: Mapping[str, Value]) -> StoredTemplate:
+    """A template from its columns or properties by name; what is missing is empty. Raises Unusable."""
     return StoredTemplate(
         to_users=_users(stored, "emailto"),
         to_addresses=_addresses(stored, "emailtoother"),

@@ -16,7 +16,7 @@ from emailoffload.moodle.addresses import valid_address
 from emailoffload.moodle.site import siteadmins
 from emailoffload.moodle.types import QueueRow, SiteConfig, User
 from emailoffload.sources import reasons
-from emailoffload.sources.iomad_queue.headers import StoredHeaders, StoredTemplate, Unusable
+from emailoffload.sources.iomad_queue.headers import StoredTemplate, Unusable
 from emailoffload.sources.protocol import Role
 
 USER_TEMPLATES = frozenset({
@@ -131,7 +131,8 @@ def _real_sender(row: QueueRow, site: SiteConfig) -> int:
 
 def identity(
     row: QueueRow,
-    headers: StoredHeaders,
+    stored: StoredTemplate,
+    reply_to: str,
     people: People,
     site: SiteConfig,
     *,
@@ -143,7 +144,6 @@ def identity(
     `company_noreply` is the company's own noreply address or ''. A company's own mail server is not used: we
     send through SES all the same. Raises Unusable where an address is not valid: IOMAD's mailer fails then.
     """
-    stored = headers.template
     name = _plain_name(row, people, site)
     override = stored.from_address if valid_address(stored.from_address) else ""
     if stored.from_name:
@@ -154,10 +154,10 @@ def identity(
         name, override = (user.firstname, user.email) if user else ("", "")
     noreply = company_noreply or senders.noreply_address(site)
     address = (override or noreply).strip()
-    for each in (address, noreply.strip(), headers.reply_to):
+    for each in (address, noreply.strip(), reply_to):
         if each and not valid_address(each):
             raise Unusable(reasons.SENDER_UNUSABLE)
-    return Identity(address, senders.header_name(name), headers.reply_to)
+    return Identity(address, senders.header_name(name), reply_to)
 
 
 def _plain_name(row: QueueRow, people: People, site: SiteConfig) -> str:

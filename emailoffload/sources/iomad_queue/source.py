@@ -20,10 +20,10 @@ from emailoffload.moodle.types import Course, QueueRow, User
 from emailoffload.policy.copies import Copy, CopyRules, Subject
 from emailoffload.policy.credentials import sensitive_templates
 from emailoffload.sources import reasons
-from emailoffload.sources.iomad_queue import headers, recipients, scan
+from emailoffload.sources.iomad_queue import headers, lookup, recipients, scan
 from emailoffload.sources.iomad_queue.attachments import Attachments
 from emailoffload.sources.iomad_queue.compose import Composer
-from emailoffload.sources.iomad_queue.headers import StoredHeaders, Unusable
+from emailoffload.sources.iomad_queue.headers import StoredHeaders, StoredTemplate, Unusable
 from emailoffload.sources.protocol import Candidate, ClaimView, Clock, Decision, Recheck
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,8 @@ class _Mail:
     row: QueueRow
     text: iomad.QueuedText
     headers: StoredHeaders
+    template: StoredTemplate
+    """The stored one, or the one that IOMAD finds when it sends."""
 
 
 class QueueSource:
@@ -86,15 +88,9 @@ class QueueSource:
                 decisions[row.id] = Decision(row.id, reason)
             else:
                 hopeful.append(row)
-        mails = []
-        texts = iomad.load_texts(row.id for row in hopeful)
-        for row in hopeful:
-            verdict = self._read(row, texts.get(row.id))
-            if isinstance(verdict, _Mail):
-                mails.append(verdict)
-            else:
-                decisions[row.id] = verdict
-        self._compose(mails, gates, clock, decisions)
+        courses = loaders.load_courses({row.courseid for row in hopeful if row.courseid})
+        mails = self._read(hopeful, gates, courses, decisions)
+        self._compose(mails, gates, courses, clock, decisions)
         return [decisions[row.id] for row in rows]
 
     def _gates(self, rows: Sequence[tuple[int, int, str]]) -> _Gates:
@@ -123,19 +119,46 @@ class QueueSource:
             return reasons.COMPANY_UNKNOWN
         return reasons.TEMPLATE_DISABLED if (companyid, template) in gates.disabled else ""
 
-    def _read(self, row: QueueRow, text: iomad.QueuedText | None) -> _Mail | Decision:
-        if text is None:
-            # Gone or sent since the scan.
-            return Decision(row.id, reasons.ROW_CHANGED)
-        try:
-            return _Mail(row, text, headers.parse(text.headers))
-        except Unusable as error:
-            return Decision(row.id, error.reason, detail=error.detail)
-        except Exception as error:
-            return _broken(row, error)
+    def _read(
+        self,
+        rows: Sequence[QueueRow],
+        gates: _Gates,
+        courses: Mapping[int, Course],
+        decisions: dict[int, Decision],
+    ) -> list[_Mail]:
+        """The rows with what they say; those that cannot be read get their decisions."""
+        texts = iomad.load_texts(row.id for row in rows)
+        read: list[tuple[QueueRow, iomad.QueuedText, StoredHeaders]] = []
+        for row in rows:
+            text = texts.get(row.id)
+            try:
+                if text is None:
+                    raise Unusable(reasons.ROW_CHANGED, "gone or sent since it was found")
+                read.append((row, text, headers.parse(text.headers)))
+            except Exception as error:
+                decisions[row.id] = _left(row, error)
+        bare = {(row.companyid, row.templatename or "") for row, _, stored in read if stored.template is None}
+        found = iomad.load_templates(bare) if bare else {}
+        mails = []
+        for row, text, stored in read:
+            try:
+                template = stored.template
+                if template is None:
+                    lang = gates.users[row.userid].lang or self.site.lang
+                    own = found.get((row.companyid, row.templatename or ""), {})
+                    template = lookup.template(row, stored, own, lang, courses)
+                mails.append(_Mail(row, text, stored, template))
+            except Exception as error:
+                decisions[row.id] = _left(row, error)
+        return mails
 
     def _compose(
-        self, mails: Sequence[_Mail], gates: _Gates, clock: Clock, decisions: dict[int, Decision]
+        self,
+        mails: Sequence[_Mail],
+        gates: _Gates,
+        courses: Mapping[int, Course],
+        clock: Clock,
+        decisions: dict[int, Decision],
     ) -> None:
         """Render the mails and add their decisions."""
         if not mails:
@@ -143,7 +166,6 @@ class QueueSource:
         if self._sensitive is None:
             self._sensitive = sensitive_templates()
         people = self._people(mails, gates)
-        courses = loaders.load_courses({mail.row.courseid for mail in mails if mail.row.courseid})
         noreply = iomad.load_noreply_addresses({mail.row.companyid for mail in mails}, self.site)
         copies = self._copies(mails)
         for mail in mails:
@@ -153,16 +175,15 @@ class QueueSource:
                     row,
                     mail.text,
                     mail.headers,
+                    mail.template,
                     people,
                     company_name=gates.companies[row.companyid],
                     company_noreply=noreply.get(row.companyid, ""),
                     sensitive=(row.templatename or "") in self._sensitive,
                     copies=copies.get(row.id, ()),
                 )
-            except Unusable as error:
-                decisions[row.id] = Decision(row.id, error.reason, detail=error.detail)
             except Exception as error:
-                decisions[row.id] = _broken(row, error)
+                decisions[row.id] = _left(row, error)
             else:
                 candidate = replace(self._candidate(row, gates, courses, clock), mails=rendered)
                 reason = reasons.CLAIMED_UNDER_LOCK if candidate.under_lock else reasons.CLAIMED_AHEAD
@@ -173,7 +194,7 @@ class QueueSource:
         managed: set[companies.Member] = set()
         supervised: set[int] = set()
         for mail in mails:
-            row, stored = mail.row, mail.headers.template
+            row, stored = mail.row, mail.template
             wanted |= {*stored.to_users, *stored.cc_users, *recipients.sender_ids(row, stored, self.site)}
             if recipients.copies_managers(row.templatename or "", stored):
                 managed.add((row.userid, row.companyid))
@@ -278,7 +299,10 @@ class QueueSource:
         return found
 
 
-def _broken(row: QueueRow, error: Exception) -> Decision:
+def _left(row: QueueRow, error: Exception) -> Decision:
+    """The decision to leave a row; an error that nobody foresaw is recorded on the row."""
+    if isinstance(error, Unusable):
+        return Decision(row.id, error.reason, detail=error.detail)
     # The text of an exception may quote the mail; its type and place do not.
     log.error("row %s of IOMAD's queue could not be handled (%s)", row.id, type(error).__name__)
     return Decision(row.id, reasons.BROKEN_ROW, detail=f"{type(error).__name__} while handling the row")
