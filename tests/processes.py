@@ -77,7 +77,7 @@ def _set_up() -> None:
     django.setup()
 
 
-def _intercept(lane: str, seconds: str, sabotage: str) -> dict[str, Any]:
+def _intercept(lane: str, seconds: str, sabotage: str, source: str = "reengagement") -> dict[str, Any]:
     """Interceptor passes, one after the other, for a while (0 = one pass)."""
     from emailoffload.worker import intercept
 
@@ -88,7 +88,7 @@ def _intercept(lane: str, seconds: str, sabotage: str) -> dict[str, Any]:
     total: dict[str, Any] = {"passes": 0, "claimed": 0, "lost": 0, "left": {}, "refused": ""}
     until = time.monotonic() + float(seconds)
     while True:
-        found = intercept.run(lane=lane)
+        found = intercept.run(source=source, lane=lane)
         total["passes"] += 1
         total["claimed"] += found.claimed
         total["lost"] += found.lost

@@ -15,6 +15,7 @@ from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.sandbox.ses_server import SandboxSES
 from emailoffload.worker import dispatch, intercept
 from emailoffload.worker.recover_intents import recover_intents
+from tests.claims.queue import queued
 from tests.conftest import Moodle
 from tests.processes import spawn, start
 
@@ -31,25 +32,37 @@ def two_batches(moodle: Moodle, *, ahead: bool) -> None:
     moodle.execute("UPDATE mdl_reengagement_inprogress SET emailtime = %s", [due])
 
 
-def kill_at(point: str) -> None:
-    process = spawn("intercept", "", 0, "none", env={"OFFLOAD_KILL_AT": point}, CLAIM_BATCH_SIZE=60)
+def kill_at(point: str, source: str = "reengagement") -> None:
+    process = spawn("intercept", "", 0, "none", source, env={"OFFLOAD_KILL_AT": point}, CLAIM_BATCH_SIZE=60)
     start([process])
     assert process.wait(60) == -signal.SIGKILL, process.communicate()
 
 
-@pytest.mark.parametrize("ahead", [True, False], ids=["ahead", "under the lock"])
+UNCLAIMED = {
+    "reengagement": "SELECT id FROM mdl_reengagement_inprogress WHERE emailsent = 0",
+    "iomad_queue": "SELECT id FROM mdl_email WHERE sent IS NULL",
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "ahead"),
+    [("reengagement", True), ("reengagement", False), ("iomad_queue", False), ("iomad_queue", True)],
+    ids=["ahead", "under the lock", "queue", "queue with a delay"],
+)
 @pytest.mark.parametrize(
     "point", ["after_intent", "after_intent:2", "after_claim", "after_claim:2", "after_marking"]
 )
 def test_killed_while_claiming_every_mail_is_still_sent_once(
-    moodle: Moodle, ses: SandboxSES, point: str, ahead: bool
+    moodle: Moodle, ses: SandboxSES, point: str, source: str, ahead: bool
 ) -> None:
-    two_batches(moodle, ahead=ahead)
-    rows = {row[0] for row in moodle.rows("SELECT id FROM mdl_reengagement_inprogress")}
-    kill_at(point)
-    untouched = {
-        row[0] for row in moodle.rows("SELECT id FROM mdl_reengagement_inprogress WHERE emailsent = 0")
-    }
+    if source == "reengagement":
+        two_batches(moodle, ahead=ahead)
+    else:
+        queued(moodle, 120, due=300 if ahead else -60)
+    rows = {row[0] for row in moodle.rows(UNCLAIMED[source])}
+    assert len(rows) > 60
+    kill_at(point, source)
+    untouched = {row[0] for row in moodle.rows(UNCLAIMED[source])}
     # Before recovery: what is claimed in Moodle is on record here, promised or intended.
     on_record = set(
         Claim.objects.filter(state__in=[ClaimState.INTENDED, ClaimState.CLAIMED]).values_list(
@@ -58,16 +71,17 @@ def test_killed_while_claiming_every_mail_is_still_sent_once(
     )
     assert rows - untouched <= on_record
     recover_intents(timezone.now() + dt.timedelta(minutes=5))
-    queued = Counter(Email.objects.filter(state=EmailState.QUEUED).values_list("claim__row_id", flat=True))
-    assert queued == Counter(rows - untouched), "exactly the claimed rows have their mail in the outbox"
-    result = intercept.run(lane="-next")
+    waiting = Email.objects.filter(state=EmailState.QUEUED)
+    assert Counter(waiting.values_list("claim__row_id", flat=True)) == Counter(rows - untouched), (
+        "exactly the claimed rows have their mail in the outbox"
+    )
+    result = intercept.run(source=source, lane="-next")
     assert not result.refused
     Email.objects.update(next_try_at=timezone.now())
     sent = dispatch.run(until_empty=True)
     assert sent.sent == len(rows)
-    assert Counter(Email.objects.filter(state="accepted").values_list("claim__row_id", flat=True)) == Counter(
-        rows
-    )
+    accepted = Email.objects.filter(state="accepted", source=source)
+    assert Counter(accepted.values_list("claim__row_id", flat=True)) == Counter(rows)
     assert len(ses.messages) == len(rows)
 
 
@@ -82,12 +96,17 @@ def test_a_killed_interceptor_leaves_moodles_lock_free(moodle: Moodle, ses: Sand
         time.sleep(0.02)
 
 
+@pytest.mark.parametrize("source", ["reengagement", "iomad_queue"])
 @pytest.mark.parametrize("point", ["release_reserved", "release_written"])
 def test_killed_while_handing_back_each_row_is_moodles_or_ours_and_never_both(
-    moodle: Moodle, ses: SandboxSES, point: str
+    moodle: Moodle, ses: SandboxSES, point: str, source: str
 ) -> None:
-    two_batches(moodle, ahead=True)
-    claimed = intercept.run().claimed
+    if source == "reengagement":
+        two_batches(moodle, ahead=True)
+    else:
+        queued(moodle, 70)
+    claimed = intercept.run(source=source).claimed
+    assert claimed >= 70
     process = spawn("release", env={"OFFLOAD_KILL_AT": point})
     start([process])
     assert process.wait(60) == -signal.SIGKILL, process.communicate()
@@ -96,7 +115,7 @@ def test_killed_while_handing_back_each_row_is_moodles_or_ours_and_never_both(
     )
     recover_intents(timezone.now() + dt.timedelta(minutes=5))
     states = set(Claim.objects.values_list("state", flat=True))
-    back = moodle.value("SELECT COUNT(*) FROM mdl_reengagement_inprogress WHERE emailsent = 0")
+    back = len(moodle.rows(UNCLAIMED[source]))
     if point == "release_written":
         assert (states, back) == ({"released"}, claimed)
         assert set(Email.objects.values_list("state", flat=True)) == {"released"}
