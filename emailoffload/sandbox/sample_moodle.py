@@ -15,7 +15,7 @@ from pathlib import Path
 from emailoffload.sandbox import sample_data as data
 from emailoffload.sandbox import sample_queue
 from emailoffload.sandbox.sample_people import write_departments, write_people
-from emailoffload.sandbox.sample_schema import Writer, create_tables
+from emailoffload.sandbox.sample_schema import VERSION, Writer, create_tables, version
 from emailoffload.sandbox.sample_site import ROLE_STUDENT, ROLE_TEACHER, write_site
 
 LEARNERS = 300
@@ -27,11 +27,32 @@ REENGAGEMENT_MODULE = 19
 QUIZ_MODULE = 18
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open a sample Moodle for writing, autocommit, WAL: three processes use it at once."""
-    connection = sqlite3.connect(path, timeout=20, isolation_level=None)
+class NoSample(RuntimeError):
+    """There is no sample Moodle that could be used; the text says how to get one."""
+
+
+def connect(path: Path, patience: float = 20.0) -> sqlite3.Connection:
+    """Open a sample Moodle for writing, autocommit, WAL: three processes use it at once.
+
+    A statement waits `patience` seconds for the others at most.
+    """
+    connection = sqlite3.connect(path, timeout=patience, isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
+    return connection
+
+
+def open_existing(path: Path, patience: float = 20.0) -> sqlite3.Connection:
+    """Open the sample Moodle at `path`. Raises NoSample where there is none, or one of another edition."""
+    if not path.exists():
+        raise NoSample(f"There is no sample Moodle at {path}. Create it: manage.py samplemoodle create.")
+    connection = connect(path, patience)
+    if version(connection) != VERSION:
+        connection.close()
+        raise NoSample(
+            f"The sample Moodle at {path} was made by another version of Email Offload. "
+            "Make it anew: manage.py samplemoodle create --fresh."
+        )
     return connection
 
 

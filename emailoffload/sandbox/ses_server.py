@@ -18,10 +18,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from emailoffload.sandbox import ses_pages
+from emailoffload.sandbox import moodle_page, ses_pages
 from emailoffload.sandbox.faults import BadFault, Fault, Faults
 from emailoffload.sandbox.http import Reply, Request, Server
 from emailoffload.sandbox.mailbox import KEPT, Mailbox, Message
+from emailoffload.sandbox.moodle_page import MoodlePage
 from emailoffload.sandbox.ses_api import SesApi
 
 SAVE_EVERY = 0.3
@@ -31,8 +32,9 @@ SAVE_EVERY = 0.3
 class SandboxApp:
     """Sends each request to the API, the control endpoint or the pages."""
 
-    def __init__(self, api: SesApi) -> None:
+    def __init__(self, api: SesApi, moodle: MoodlePage | None = None) -> None:
         self.api = api
+        self.moodle = moodle
 
     def handle(self, request: Request) -> Reply:
         """Answer one request."""
@@ -40,7 +42,11 @@ class SandboxApp:
             return self.api.handle(request)
         if request.path.startswith("/_sandbox/"):
             return self._control(request)
-        return ses_pages.respond(request, self.api.mailbox)
+        if self.moodle is None:
+            return ses_pages.respond(request, self.api.mailbox)
+        if request.path == moodle_page.PATH or request.path.startswith(moodle_page.PATH + "/"):
+            return self.moodle.respond(request)
+        return ses_pages.respond(request, self.api.mailbox, self.moodle.links()[1:])
 
     def _control(self, request: Request) -> Reply:
         name, mailbox, faults = request.path.removeprefix("/_sandbox/"), self.api.mailbox, self.api.faults
@@ -97,9 +103,10 @@ async def serve(
     stop: asyncio.Event,
     *,
     save_every: float = SAVE_EVERY,
+    moodle: MoodlePage | None = None,
 ) -> None:
     """Serve until `stop` is set; `ready` gets the port. Raises OSError when the port is taken."""
-    server = Server(SandboxApp(api))
+    server = Server(SandboxApp(api, moodle))
     try:
         ready(await server.start(port))
         while not stop.is_set():
@@ -111,14 +118,14 @@ async def serve(
         api.mailbox.close()
 
 
-def run(api: SesApi, port: int, ready: Callable[[int], None]) -> None:
-    """Serve in this process until SIGTERM or SIGINT."""
+def run(api: SesApi, port: int, ready: Callable[[int], None], moodle: MoodlePage | None = None) -> None:
+    """Serve in this process until SIGTERM or SIGINT; `moodle` adds the page of the sample Moodle."""
 
     async def main() -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await serve(api, port, ready, stop)
+        await serve(api, port, ready, stop, moodle=moodle)
 
     asyncio.run(main())
 
@@ -128,7 +135,8 @@ class SandboxSES:
 
     `latency_ms`, `max_send_rate` (mails/s; enforced with `enforce_rate`), `max_24h`, `identities` (empty
     = any
-    sender is verified) and `configuration_sets` set the account up; `port` 0 picks a free one.
+    sender is verified) and `configuration_sets` set the account up; `port` 0 picks a free one; `moodle` adds
+    the page of the sample Moodle.
     """
 
     def __init__(
@@ -143,6 +151,7 @@ class SandboxSES:
         store: Path | None = None,
         identities: tuple[str, ...] = (),
         configuration_sets: tuple[str, ...] = ("email-offload",),
+        moodle: MoodlePage | None = None,
     ) -> None:
         self.mailbox = Mailbox(discard=discard, store=store)
         self.faults = Faults()
@@ -157,6 +166,7 @@ class SandboxSES:
             configuration_sets=configuration_sets,
         )
         self.port = port
+        self.moodle = moodle
         self._ready = threading.Event()
         self._error: OSError | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -166,7 +176,7 @@ class SandboxSES:
     def _run(self) -> None:
         async def main() -> None:
             self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-            await serve(self.api, self.port, self._started, self._stop)
+            await serve(self.api, self.port, self._started, self._stop, moodle=self.moodle)
 
         try:
             asyncio.run(main())

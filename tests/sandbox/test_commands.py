@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -20,7 +22,9 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
+from emailoffload.management.commands import quickstart
 from emailoffload.sandbox import accounts
+from emailoffload.sandbox.supervisor import Supervisor
 from tests.sandbox.conftest import client_for
 
 OURS = ("DATABASE_URL", "MOODLE_", "OFFLOAD_", "AWS_", "SES_", "DJANGO_SETTINGS_MODULE")
@@ -85,17 +89,20 @@ def start(tmp_path: Path) -> Iterator[Any]:
 
 def test_quickstart_needs_no_settings_and_ends_cleanly(start: Any, tmp_path: Path) -> None:
     port, ses_port = free_port(), free_port()
-    quickstart = start("quickstart", "--port", str(port), "--no-browser", SANDBOX_PORT=str(ses_port))
-    assert quickstart.until("Dashboard").split()[-1] == f"http://127.0.0.1:{port}/"
-    quickstart.until("auditor")
-    assert "none twice" in quickstart.until("waiting for their time")
+    running = start("quickstart", "--port", str(port), "--no-browser", SANDBOX_PORT=str(ses_port))
+    assert running.until("Dashboard").split()[-1] == f"http://127.0.0.1:{port}/"
+    assert running.until("Create users").split()[2] == f"http://127.0.0.1:{ses_port}/moodle"
+    running.until("auditor")
+    assert "none twice" in running.until("waiting for their time")
     assert urllib.request.urlopen(f"http://127.0.0.1:{port}/").status == 200
+    form = urllib.request.urlopen(f"http://127.0.0.1:{ses_port}/moodle").read().decode()
+    assert "Baltica Fine Foods" in form and f'href="http://127.0.0.1:{port}/"' in form
     assert b"Sandbox SES" in urllib.request.urlopen(f"http://127.0.0.1:{ses_port}/").read()
     kept = tmp_path / "demo-accounts.json"
     assert kept.stat().st_mode & 0o077 == 0
-    shown = "".join(quickstart.lines)
+    shown = "".join(running.lines)
     assert all(password in shown for password in json.loads(kept.read_text()).values())
-    assert quickstart.end() == 0
+    assert running.end() == 0
     for freed in (port, ses_port):
         socket.create_server(("127.0.0.1", freed)).close()
 
@@ -103,14 +110,14 @@ def test_quickstart_needs_no_settings_and_ends_cleanly(start: Any, tmp_path: Pat
 def test_what_quickstart_starts_sends_the_first_mail_within_a_minute(start: Any) -> None:
     ses_port = free_port()
     started = time.monotonic()
-    quickstart = start("quickstart", "--port", str(free_port()), "--no-browser", SANDBOX_PORT=str(ses_port))
-    quickstart.until("auditor")
+    running = start("quickstart", "--port", str(free_port()), "--no-browser", SANDBOX_PORT=str(ses_port))
+    running.until("auditor")
     while not (messages := _messages(ses_port)):
-        assert quickstart.process.poll() is None and time.monotonic() - started < 120
+        assert running.process.poll() is None and time.monotonic() - started < 120
         time.sleep(0.5)
     assert time.monotonic() - started < 90  # a minute on an idle machine
     assert messages[0]["offload_id"] and messages[0]["subject"]
-    assert quickstart.end() == 0
+    assert running.end() == 0
 
 
 def _messages(port: int) -> list[dict[str, Any]]:
@@ -202,3 +209,79 @@ def test_samplemoodle_creates_runs_its_cron_and_shows_what_it_mailed(
         (count,) = connection.execute("SELECT count(*) FROM sandbox_moodle_mail").fetchone()
     assert count > 0
     assert len(capsys.readouterr().out.splitlines()) == count
+
+
+def test_samplemoodle_runs_the_cron_of_the_mail_queue_too(
+    sample_site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("samplemoodle", "create")
+    with sqlite3.connect(sample_site) as connection:
+        connection.execute("UPDATE mdl_email SET due = unixepoch() - 60 WHERE sent IS NULL")
+        connection.execute("UPDATE mdl_reengagement_inprogress SET emailtime = unixepoch() + 9999")
+    call_command("samplemoodle", "cron", "--once", "--mail-seconds", "0")
+    out = capsys.readouterr().out
+    assert re.search(r"IOMAD's mail queue: \d+ queued rows mailed, \d+ mails, 1 deleted as disabled", out)
+    with sqlite3.connect(sample_site) as connection:
+        sources = connection.execute("SELECT DISTINCT source FROM sandbox_moodle_mail WHERE role = 'cc'")
+        assert sources.fetchall() == [("iomad_queue",)]
+        (resting,) = connection.execute(
+            "SELECT count(*) FROM mdl_email WHERE sent IS NULL AND due < unixepoch()"
+        ).fetchone()
+    assert resting == 2  # of a suspended and of a deleted user
+    call_command("samplemoodle", "mails", "--limit", "1")
+    assert "queue row" in capsys.readouterr().out
+
+
+def test_samplemoodle_creates_users_and_says_where_to_watch_their_mails(
+    sample_site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(CommandError, match="samplemoodle create"):
+        call_command("samplemoodle", create_users=3)
+    call_command("samplemoodle", "create")
+    call_command("samplemoodle", create_users=3, company=2)
+    out = capsys.readouterr().out
+    assert "Created 3 users (401 to 403) in Meridian Care Homes. 3 welcome mails" in out
+    assert "/emails/?template=user_create" in out
+    with sqlite3.connect(sample_site) as connection:
+        queued = "SELECT count(*) FROM mdl_email WHERE userid > 400 AND templatename = 'user_create'"
+        assert connection.execute(queued).fetchone() == (3,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--create-users", "0"], "from 1 to 5000"),
+        (["--create-users", str(10**9)], "from 1 to 5000"),
+        (["--create-users", "many"], "invalid int value"),
+        (["--create-users", "2", "--company", "9"], "no company 9"),
+        (["--company", "2", "mails"], "belongs to --create-users"),
+        (["--create-users", "2", "mails"], "Say what to do"),
+        ([], "Say what to do"),
+    ],
+)
+def test_samplemoodle_explains_wrong_usage_and_ends_with_status_2(
+    sample_site: Path, arguments: list[str], says: str
+) -> None:
+    call_command("samplemoodle", "create")
+    with pytest.raises(CommandError, match=says) as caught:
+        call_command("samplemoodle", *arguments)
+    assert caught.value.returncode == 2 or "invalid" in says  # argparse itself ends with 2
+    with sqlite3.connect(sample_site) as connection:
+        assert connection.execute("SELECT count(*) FROM mdl_user").fetchone() == (302,)
+
+
+def test_a_sample_of_another_version_is_made_anew_by_quickstart_and_refused_by_the_rest(
+    sample_site: Path, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call_command("samplemoodle", "create")
+    with sqlite3.connect(sample_site) as connection:
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute("DELETE FROM mdl_user")
+    with pytest.raises(CommandError, match=r"made by another version .* --fresh"):
+        call_command("samplemoodle", "mails")
+    monkeypatch.setattr(quickstart, "call_command", lambda *_args, **_options: None)
+    monkeypatch.setattr(accounts, "ensure", lambda _path: {})
+    settings.DATA_DIR = tmp_path
+    quickstart.Command()._prepare(Supervisor({}, io.StringIO()), 8000, fresh=False)
+    with sqlite3.connect(sample_site) as connection:
+        assert connection.execute("SELECT count(*) FROM mdl_user").fetchone() == (302,)

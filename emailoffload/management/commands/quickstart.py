@@ -105,19 +105,22 @@ class Command(BaseCommand):
         call_command("collectstatic", interactive=False, verbosity=0)
         passwords = accounts.ensure(data_dir / "demo-accounts.json")
         path, prefix = settings.SAMPLE_MOODLE_PATH, settings.MOODLE_DB_PREFIX
-        if path.exists():
-            connection = sample_moodle.connect(path)
+        try:
+            connection = sample_moodle.open_existing(path)
+        except sample_moodle.NoSample:  # not made yet, or by another version
+            sample_moodle.create(path, prefix=prefix, wwwroot=f"http://127.0.0.1:{port}/sample-moodle")
+        else:
             sample_flow.keep_falling_due(connection, prefix=prefix)
             connection.close()
-        else:
-            sample_moodle.create(path, prefix=prefix, wwwroot=f"http://127.0.0.1:{port}/sample-moodle")
         connections.close_all()
         return passwords
 
     def _start(self, supervisor: Supervisor, port: int) -> None:
         """Start the programs: SES first, because the worker asks it before it claims anything."""
         store = settings.DATA_DIR / "sandbox-ses.sqlite3"
-        supervisor.start(Child("ses", manage("sandboxses", "--store", str(store))))
+        dashboard = f"http://127.0.0.1:{port}"
+        ses = manage("sandboxses", "--store", str(store), "--dashboard", dashboard)
+        supervisor.start(Child("ses", ses))
         web = [
             sys.executable, "-m", "gunicorn", "offloadsite.wsgi:application", "--workers", "1", "--threads", "4",
             "--chdir", str(settings.BASE_DIR), "--bind", f"127.0.0.1:{port}", "--log-level", "warning",
@@ -168,7 +171,7 @@ def _responds(url: str) -> bool:
 
 
 def _stay(supervisor: Supervisor, seconds: float | None) -> None:
-    """Until all are to stop, the time is over, or a program died; says now and then how the reminders went."""
+    """Until all are to stop, the time is over, or a program died; says now and then how the mails went."""
     deadline = None if seconds is None else time.monotonic() + seconds
     moodle = sample_moodle.connect(settings.SAMPLE_MOODLE_PATH)
     said, next_look = "", 0.0
@@ -203,10 +206,12 @@ def _banner(port: int, passwords: dict[str, str]) -> str:
 
     Dashboard    http://127.0.0.1:{port}/
     SES sandbox  http://127.0.0.1:{settings.SANDBOX_PORT}/   what "left", mail by mail
+    Create users http://127.0.0.1:{settings.SANDBOX_PORT}/moodle   and watch their welcome mails go by
 
     Account   Password
 {people}
 
-  A reminder falls due every few seconds; the first should be accepted within a minute.
+  A reminder falls due every few seconds, a mail of IOMAD's queue every half minute; the first should be
+  accepted within a minute.
   Ctrl-C stops everything. What Moodle's own cron mailed: manage.py samplemoodle mails
 """

@@ -1,4 +1,5 @@
-"""`manage.py samplemoodle`: create the sample Moodle, run its simulated cron, show what that cron mailed."""
+"""`manage.py samplemoodle`: create the sample Moodle and users in it, run its simulated cron, show what that
+cron mailed."""
 
 from __future__ import annotations
 
@@ -12,9 +13,11 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from emailoffload.sandbox import sample_flow, sample_moodle
+from emailoffload.sandbox import sample_flow, sample_moodle, sample_users
+from emailoffload.sandbox.email_cron import SimulatedEmailCron
 from emailoffload.sandbox.moodle_cron import SimulatedCron
 from emailoffload.sandbox.moodle_side import enrolled_by_sql
+from emailoffload.sandbox.sample_site import EMAIL_DELAY
 
 _RECORD = (
     "INSERT INTO sandbox_moodle_mail (timesent, source, role, row_id, activity_id, user_id, address, due,"
@@ -23,18 +26,28 @@ _RECORD = (
 _WARM_UP = 60
 """Seconds that the first run waits at least: the product starts at the same moment, and has been there for
 long on a real site."""
-_LAST = "SELECT timesent, role, user_id, activity_id, due FROM sandbox_moodle_mail ORDER BY id DESC LIMIT ?"
+_LAST = (
+    "SELECT timesent, source, role, user_id, activity_id, row_id, due FROM sandbox_moodle_mail"
+    " ORDER BY id DESC LIMIT ?"
+)
 
 
 class Command(BaseCommand):
     """The sample Moodle's life beside us."""
 
-    help = "Creates the sample Moodle, runs the simulated Moodle cron on it, or lists what that cron mailed."
+    help = (
+        "Creates the sample Moodle, creates users in it, runs the simulated Moodle cron on it, or lists what"
+        " that cron mailed."
+    )
     requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """The three actions and their options."""
-        actions = parser.add_subparsers(dest="action", required=True)
+        """The three actions and their options, and creating users, which goes without an action."""
+        parser.add_argument(
+            "--create-users", type=int, metavar="N", help=f"create N users (1 to {sample_users.MAX_USERS})"
+        )
+        parser.add_argument("--company", type=int, metavar="ID", help="in this company only")
+        actions = parser.add_subparsers(dest="action")
         create = actions.add_parser("create", help="create it where it is missing")
         create.add_argument("--fresh", action="store_true", help="replace the one that is there")
         cron = actions.add_parser("cron", help="run the simulated cron until it is stopped")
@@ -51,18 +64,24 @@ class Command(BaseCommand):
                 "MOODLE_DATABASE_URL is set: this installation belongs to a real Moodle site. "
                 "The sample Moodle is there only without it; unset it, or try things in another checkout."
             )
+        if (options["action"] is None) is (options["create_users"] is None):
+            raise CommandError("Say what to do: create, cron, mails, or --create-users N.", returncode=2)
+        if options["company"] is not None and options["create_users"] is None:
+            raise CommandError("--company belongs to --create-users N.", returncode=2)
         if options["action"] == "create":
             self._create(fresh=options["fresh"])
             return
-        if not settings.SAMPLE_MOODLE_PATH.exists():
-            raise CommandError(
-                f"There is no sample Moodle at {settings.SAMPLE_MOODLE_PATH}. "
-                "Create it: manage.py samplemoodle create."
-            )
-        if options["action"] == "mails":
-            self._mails(options["limit"])
+        try:
+            connection = sample_moodle.open_existing(settings.SAMPLE_MOODLE_PATH)
+        except sample_moodle.NoSample as error:
+            raise CommandError(str(error)) from None
+        if options["action"] is None:
+            self._create_users(connection, options["create_users"], options["company"])
+        elif options["action"] == "mails":
+            self._mails(connection, options["limit"])
         else:
-            self._cron(options)
+            self._cron(connection, options)
+        connection.close()
 
     def _create(self, *, fresh: bool) -> None:
         path = settings.SAMPLE_MOODLE_PATH
@@ -72,24 +91,44 @@ class Command(BaseCommand):
         sample_moodle.create(path, prefix=settings.MOODLE_DB_PREFIX, wwwroot=settings.MOODLE_WWWROOT)
         self.stdout.write(f"Sample Moodle created: {path}")
 
-    def _cron(self, options: dict[str, Any]) -> None:
+    def _create_users(self, connection: sqlite3.Connection, count: int, company: int | None) -> None:
+        try:
+            created = sample_users.create_users(connection, count, company, prefix=settings.MOODLE_DB_PREFIX)
+        except sample_users.CannotCreate as error:
+            raise CommandError(str(error), returncode=2) from None
+        self.stdout.write(
+            f"Created {created.users} users ({created.first_id} to {created.last_id}) in "
+            f"{created.company or 'all companies'}. {created.welcome} welcome mails and {created.enrolled} "
+            f"mails about a course wait in IOMAD's queue and are due in {EMAIL_DELAY} seconds. The worker "
+            "claims them before; follow them in the dashboard: /emails/?template=user_create"
+        )
+
+    def _cron(self, records: sqlite3.Connection, options: dict[str, Any]) -> None:
         def connect() -> sqlite3.Connection:
             return sample_moodle.connect(settings.SAMPLE_MOODLE_PATH)
 
-        prefix = settings.MOODLE_DB_PREFIX
-        records = connect()
+        prefix, paramstyle = settings.MOODLE_DB_PREFIX, sqlite3.paramstyle
 
         def record(mail: dict[str, Any]) -> None:
             records.execute(_RECORD, {"source": "reengagement", **mail})
 
-        cron = SimulatedCron(
+        reminders = SimulatedCron(
             connect,
             prefix=prefix,
-            paramstyle=sqlite3.paramstyle,
+            paramstyle=paramstyle,
             lock=None,
             mail=record,
             mail_seconds=options["mail_seconds"],
-            enrolled=enrolled_by_sql(connect, prefix=prefix, paramstyle=sqlite3.paramstyle),
+            enrolled=enrolled_by_sql(connect, prefix=prefix, paramstyle=paramstyle),
+            period=options["period"],
+        )
+        queue = SimulatedEmailCron(
+            connect,
+            prefix=prefix,
+            paramstyle=paramstyle,
+            lock=None,
+            mail=record,
+            mail_seconds=options["mail_seconds"],
             period=options["period"],
         )
         stop = threading.Event()
@@ -99,18 +138,17 @@ class Command(BaseCommand):
         if wait < _WARM_UP:
             wait += options["period"]
         while options["once"] or not stop.wait(wait):
-            run = cron.run_reengagement()
-            sample_flow.keep_falling_due(records, prefix=prefix)
+            run = reminders.run_reengagement()
             self.stdout.write(f"Moodle's cron: {run}")
+            self.stdout.write(f"IOMAD's mail queue: {queue.run_queue()}")
             self.stdout.flush()
+            sample_flow.keep_falling_due(records, prefix=prefix)
             if options["once"]:
                 break
             wait = options["period"] - time.time() % options["period"]
 
-    def _mails(self, limit: int) -> None:
-        connection = sample_moodle.connect(settings.SAMPLE_MOODLE_PATH)
-        for sent, role, user, activity, due in connection.execute(_LAST, [limit]):
+    def _mails(self, connection: sqlite3.Connection, limit: int) -> None:
+        for sent, source, role, user, activity, row, due in connection.execute(_LAST, [limit]):
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(sent))
-            self.stdout.write(
-                f"{when} UTC  {role:<10} user {user}  activity {activity}  {sent - due} s after due"
-            )
+            about = f"activity {activity}" if source == "reengagement" else f"queue row {row}"
+            self.stdout.write(f"{when} UTC  {role:<10} user {user}  {about}  {sent - due} s after due")

@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from emailoffload.sandbox import ses_server
 from emailoffload.sandbox.faults import Faults
 from emailoffload.sandbox.mailbox import Mailbox
+from emailoffload.sandbox.moodle_page import MoodlePage
 from emailoffload.sandbox.ses_api import SesApi
 
 
@@ -51,6 +52,11 @@ class Command(BaseCommand):
             default=None,
             help="a set that exists (default: email-offload)",
         )
+        parser.add_argument(
+            "--dashboard",
+            default="http://127.0.0.1:8000",
+            help="address of the dashboard, for links on the page of the sample Moodle",
+        )
         parser.add_argument("--print-port-file", type=Path, help="write the port here once it listens")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -77,8 +83,11 @@ class Command(BaseCommand):
             self.stdout.write(f"Sandbox SES ready on http://127.0.0.1:{port}")
             self.stdout.flush()
 
+        moodle = None
+        if settings.SAMPLE_SITE:
+            moodle = MoodlePage(settings.SAMPLE_MOODLE_PATH, settings.MOODLE_DB_PREFIX, options["dashboard"])
         try:
-            ses_server.run(api, options["port"], ready)
+            ses_server.run(api, options["port"], ready, moodle)
         except OSError as error:
             raise CommandError(
                 f"The sandbox SES cannot listen on 127.0.0.1:{options['port']} ({error.strerror}). "
