@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from emailoffload.outbox.models import Content, Email
@@ -98,15 +98,23 @@ def erase(ids: Collection[int], *, now: datetime | None = None) -> int:
 
 
 def _erase(ids: list[int], now: datetime) -> int:
+    # Looked at before anything is locked: rows that a dispatcher is working on are none of our business.
+    seen = _erasable(Email.objects.filter(pk__in=ids))
+    if not seen:
+        return 0
     with transaction.atomic():
-        rows = Email.objects.select_for_update().filter(pk__in=ids, sensitive=True, erased_at__isnull=True)
-        found = rows.order_by("pk").values_list("pk", "state", "lease")
-        erasable = [pk for pk, state, lease in found if not lease and state not in ON_ITS_WAY]
-        if erasable:
-            _overwrite(erasable)
-            Content.objects.filter(pk__in=erasable).delete()
-            Email.objects.filter(pk__in=erasable).update(erased_at=now)
-        return len(erasable)
+        sure = _erasable(Email.objects.select_for_update().filter(pk__in=seen))
+        if sure:
+            _overwrite(sure)
+            Content.objects.filter(pk__in=sure).delete()
+            Email.objects.filter(pk__in=sure).update(erased_at=now)
+    return len(sure)
+
+
+def _erasable(emails: QuerySet[Email]) -> list[int]:
+    rows = emails.filter(sensitive=True, erased_at__isnull=True).order_by("pk")
+    found = rows.values_list("pk", "state", "lease")
+    return [pk for pk, state, lease in found if not lease and state not in ON_ITS_WAY]
 
 
 def _overwrite(ids: list[int]) -> None:
