@@ -11,6 +11,12 @@ from django.utils.translation import gettext_lazy as _
 from django_q import admin as _django_q_admin  # noqa: F401 - its registrations come first, ours replace them
 from django_q.models import Failure, OrmQ, Schedule, Success
 
+from emailoffload import (
+    admin_credentials,  # noqa: F401 - registers sensitive templates
+    admin_groups,  # noqa: F401 - registers groups, users and bindings
+    policy_admin,  # noqa: F401 - registers copy rules
+)
+from emailoffload.admin_scope import ForOwnCompanies
 from emailoffload.dashboard.paging import COUNT_CAP
 from emailoffload.outbox.models import Attempt, AuditEntry, Claim, Email, Lease, RowError, Run, State
 
@@ -30,7 +36,7 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]
         return rows.order_by()[:COUNT_CAP].count() if isinstance(rows, QuerySet) else len(rows)
 
 
-class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
+class ReadOnly(ForOwnCompanies):
     """Records that nobody adds, changes or deletes by hand; the permission to view is asked as always."""
 
     paginator = CappedPaginator
@@ -72,6 +78,7 @@ class RowErrorAdmin(ReadOnly):
 class ClaimAdmin(ReadOnly):
     """Claims of Moodle's rows."""
 
+    company = "company_id"
     list_display = ("id", "source", "row_id", "state", "user_id", "activity_name", "due_at", "claimed_at")
     list_filter = ("state", "source", "under_lock")
     search_fields = ("=row_id", "=user_id")
@@ -99,6 +106,7 @@ class AttemptInline(admin.TabularInline):  # type: ignore[type-arg]
 class EmailAdmin(ReadOnly):
     """Emails without their content."""
 
+    company = "company_id"
     list_display = ("id", "state", "role", "user_id", "address", "subject", "due_at", "state_at", "attempts")
     list_filter = ("state", "source", "role", "route")
     search_fields = ("=user_id", "=address", "=message_id")
@@ -112,6 +120,7 @@ class EmailAdmin(ReadOnly):
 class AttemptAdmin(ReadOnly):
     """Attempts to transmit."""
 
+    company = "email__company_id"
     list_display = ("id", "email_id", "number", "route", "outcome", "started_at", "error_code", "request_id")
     list_filter = ("outcome", "route")
 

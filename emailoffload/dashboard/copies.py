@@ -131,6 +131,9 @@ def _find(asked: Mapping[str, Any], viewer: scope.Person) -> Found:
     if user is None:
         return Found(_("Moodle has no user %(id)d. Look for the person under Users.") % {"id": user_id})
     activity, course_id, problem = _place(asked)
+    # Whom other companies' courses and activities mail is not told by asking about a user of one's own.
+    if among is not None and (problem or course_id) and not _enrolled(user_id, course_id):
+        return Found(_("User %(id)d takes part in no such activity or course.") % {"id": user_id})
     if problem:
         return Found(problem)
     found = Found(user=user, company=company or "", silent=_silent(user))
@@ -139,6 +142,13 @@ def _find(asked: Mapping[str, Any], viewer: scope.Person) -> Found:
         _moodles_own(found, user, company_id, activity, reminder=subject.source == targets.REENGAGEMENT)
         _by_rules(found, subject, viewer)
     return found
+
+
+def _enrolled(user_id: int, course_id: int) -> bool:
+    methods = moodle.Enrol.objects.filter(courseid=course_id).values("id")
+    return (
+        bool(course_id) and moodle.UserEnrolment.objects.filter(userid=user_id, enrolid__in=methods).exists()
+    )
 
 
 def _subject(asked: Mapping[str, Any], company_id: int | None, course_id: int) -> Subject:

@@ -7,8 +7,10 @@ from importlib import import_module
 
 import pytest
 from django.apps import apps
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
+
+from tests.dashboard.world import LAB, OWN, World, bind, signed_in
 
 PASSWORD = "a long enough passphrase"
 
@@ -45,3 +47,27 @@ def sign_in() -> SignIn:
 def support(sign_in: SignIn) -> Client:
     """A client that is logged in as support staff."""
     return sign_in("Support staff")
+
+
+@pytest.fixture
+def bound_user() -> User:
+    """Somebody with every permission there is, but not a superuser, in a bound group and in unbound ones."""
+    user = make_user("Offload administrators", "bea")
+    user.groups.add(Group.objects.get(name="Support staff"))
+    user.is_staff = True
+    user.save()
+    user.user_permissions.set(Permission.objects.all())
+    bind(user, OWN, LAB)
+    return user
+
+
+@pytest.fixture
+def bound(bound_user: User) -> Client:
+    """A client that is logged in as the bound user."""
+    return signed_in(bound_user)
+
+
+@pytest.fixture
+def world() -> World:
+    """The records before anything is asked."""
+    return World()
