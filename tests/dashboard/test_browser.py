@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from emailoffload.outbox.models import AuditEntry, Email, Lease, State
 from emailoffload.outbox.states import EmailState
+from emailoffload.policy.models import CopyRule
 from tests.dashboard.conftest import PASSWORD, make_user
 from tests.dashboard.factories import make_day, make_email, make_run
 
@@ -280,6 +281,8 @@ def test_every_page_is_without_barriers_in(visit: Any, look: str) -> None:
     from emailoffload.moodle.models import User
 
     known = User.objects.filter(username="gsusp").values_list("id", flat=True)[0]
+    for name, value in (("To HR", "hr@firm.example"), ("To nobody", "not an address")):
+        CopyRule.objects.create(name=name, kind=CopyRule.Kind.FIXED, value=value)
     make_user("superuser", "ada")
     ada: Visitor = visit(look)
     ada.go("/login/")
@@ -302,6 +305,9 @@ def test_every_page_is_without_barriers_in(visit: Any, look: str) -> None:
         "users-search": "/users/?q=plain",
         "user": "/users/15093/",
         "user-moodle": f"/users/{known}/",
+        "copies": "/copies/",
+        "copies-found": "/copies/?user=17&activity=13",
+        "copies-wrong": "/copies/?user=abc&template=user_create&activity=13",
         "runs": "/runs/",
     }.items():
         ada.go(path)

@@ -244,6 +244,18 @@ def test_with_a_companys_cc_nobody_asks_for_notification_settings(patched: Firm,
     assert registry.get("reengagement").recheck([view(mails, learner)], int(time.time())) == []
 
 
+def test_with_a_companys_cc_the_users_preference_for_another_address_does_not_count(
+    patched: Firm, learner: int
+) -> None:
+    own = patched.moodle.value("SELECT email FROM mdl_user WHERE id = %s", [learner])
+    patched.moodle.set_config("messagingallowemailoverride", "1")
+    name, value = "message_processor_email_email", "private@firm.example"
+    patched.moodle.insert("mdl_user_preferences", userid=learner, name=name, value=value)
+    assert [mail.to_address for mail in decide()] == [value]
+    cc(patched, "one@firm.example")
+    assert [mail.to_address for mail in decide()] == [own, "one@firm.example"]
+
+
 @pytest.mark.parametrize(
     ("change", "why"), [("suspended = 1", "user_suspended"), ("auth = 'nologin'", "auth_nologin")]
 )
