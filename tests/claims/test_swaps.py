@@ -56,7 +56,7 @@ class Table:
         if self.source == "iomad_queue":
             at = int(time.time()) - 1 + delay - 86400
             return [Swap(i, before, (at, at)) for i, before in found]
-        return [Swap(i, (s, e, c), (s + 1, e + delay, c)) for i, (s, e, c) in found]  # type: ignore[operator, misc]
+        return [Swap(i, (s, e, c), (s + 1, e + delay, c)) for i, (s, e, c) in found]  # type: ignore[operator]
 
 
 @pytest.fixture(params=["reengagement", "iomad_queue"])

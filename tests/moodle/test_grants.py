@@ -61,18 +61,28 @@ def test_the_password_of_a_user_is_refused(account: Any) -> None:
     assert refused(account, "SELECT secret FROM mdl_user LIMIT 1")
 
 
-def test_only_the_two_columns_of_a_claim_can_be_updated(account: Any, moodle: Any) -> None:
+CLAIMED = {
+    ("mdl_reengagement_inprogress", "emailsent"),
+    ("mdl_reengagement_inprogress", "emailtime"),
+    ("mdl_email", "sent"),
+    ("mdl_email", "modifiedtime"),
+}
+
+
+def test_only_the_columns_of_a_claim_can_be_updated(account: Any, moodle: Any) -> None:
     moodle.touched.add("mdl_reengagement_inprogress")
     assert not refused(
         account, "UPDATE mdl_reengagement_inprogress SET emailsent = 1, emailtime = 2 WHERE id = -1"
     )
+    assert not refused(account, "UPDATE mdl_email SET sent = NULL, modifiedtime = 2 WHERE id = -1")
+    tried = 0
     for table, columns in _existing(moodle).items():
         for column in columns:
-            if (table, column) in {
-                ("mdl_reengagement_inprogress", name) for name in ("emailsent", "emailtime")
-            }:
-                continue
-            assert refused(account, f"UPDATE `{table}` SET `{column}` = `{column}` WHERE id = -1"), column
+            if (table, column) not in CLAIMED:
+                sql = f"UPDATE `{table}` SET `{column}` = `{column}` WHERE id = -1"
+                assert refused(account, sql), f"{table}.{column}"
+                tried += 1
+    assert tried > 400
 
 
 @pytest.mark.parametrize(
@@ -89,10 +99,40 @@ def test_only_the_two_columns_of_a_claim_can_be_updated(account: Any, moodle: An
         "CREATE VIEW x AS SELECT id FROM mdl_user",
         "LOCK TABLES mdl_user READ",
         "REPLACE INTO mdl_config (id, name, value) VALUES (-1, 'x', 'x')",
+        "INSERT INTO mdl_email (id, sent) VALUES (-1, 1)",
+        "REPLACE INTO mdl_email (id, sent) VALUES (-1, 1)",
+        "DELETE FROM mdl_email WHERE id = -1",
+        "TRUNCATE TABLE mdl_email",
+        "UPDATE mdl_email SET sent = 1, body = 'x' WHERE id = -1",
+        "UPDATE mdl_email SET subject = 'x' WHERE id = -1",
+        "INSERT INTO mdl_email (id) VALUES (-1) ON DUPLICATE KEY UPDATE sent = 1",
     ],
 )
 def test_no_other_kind_of_statement_is_allowed(account: Any, sql: str) -> None:
     assert refused(account, sql)
+
+
+def test_updates_grow_by_exactly_two_columns_on_a_site_with_iomad_and_by_none_on_others() -> None:
+    def updates(*, iomad: bool) -> dict[str, list[str]]:
+        wanted = grants.required("mdl_", grants.expected_columns(iomad=iomad))
+        return {table: rights["UPDATE"] for table, rights in wanted.items() if "UPDATE" in rights}
+
+    reminders = {"mdl_reengagement_inprogress": ["emailsent", "emailtime"]}
+    assert updates(iomad=False) == reminders
+    assert updates(iomad=True) == reminders | {"mdl_email": ["sent", "modifiedtime"]}
+
+
+def test_without_iomad_nothing_at_all_is_asked_for_its_tables(moodle: Any) -> None:
+    plain = {table: names for table, names in _existing(moodle).items() if table not in models.IOMAD_TABLES}
+    statements = grants.statements("'a'@'h'", "d", "mdl_", plain)
+    assert not any(f"`{table}`" in text for text in statements for table in models.IOMAD_TABLES)
+    everything = grants.statements("'a'@'h'", "d", "mdl_", _existing(moodle))
+    more = [text for text in everything if text not in statements]
+    assert sum("UPDATE" in text for text in more) == 1
+    assert any(
+        text.startswith("GRANT SELECT (") and "UPDATE (`sent`, `modifiedtime`)" in text for text in more
+    )
+    assert {text.split(".`")[1].split("`")[0] for text in more} == models.IOMAD_TABLES
 
 
 def test_the_suites_account_has_exactly_what_is_printed(moodle: Any) -> None:
