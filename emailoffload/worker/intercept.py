@@ -30,8 +30,11 @@ from emailoffload.worker.recover_intents import recover_intents
 
 log = logging.getLogger(__name__)
 ROW_ERRORS = frozenset(
-    {reasons.BROKEN_ROW, reasons.NO_COURSE_MODULE, reasons.NO_COURSE, reasons.USER_MISSING}
-)
+    {
+        reasons.BROKEN_ROW, reasons.NO_COURSE_MODULE, reasons.NO_COURSE, reasons.USER_MISSING,
+        reasons.COMPANY_UNKNOWN, reasons.HEADERS_MISSING, reasons.HEADERS_UNREADABLE,
+    }
+)  # fmt: skip
 """Reasons that mean damaged data: recorded row by row, for a person to look at."""
 
 

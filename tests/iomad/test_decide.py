@@ -256,6 +256,21 @@ def test_one_bad_row_stops_no_other_and_is_recorded_without_a_word_of_the_mail(
     assert "hunter2" not in error.detail
 
 
+def test_damaged_rows_are_on_record_with_where_the_damage_is(moodle: Moodle, ses: SandboxSES) -> None:
+    damaged = {
+        queue.put(moodle, headers='a:1:{s:8:"hunter2"'): reasons.HEADERS_UNREADABLE,
+        queue.put(moodle, headers="", templatename="unheard_of"): reasons.HEADERS_MISSING,
+        queue.put(moodle, companyid=99): reasons.COMPANY_UNKNOWN,
+        queue.put(moodle, userid=999999): reasons.USER_MISSING,
+    }
+    result = intercept.run(source="iomad_queue")
+    assert (result.claimed, result.errors) == (0, 4)
+    errors = {error.row_id: error for error in RowError.objects.all()}
+    assert {row: error.reason for row, error in errors.items()} == damaged
+    assert "at byte" in errors[min(damaged)].detail
+    assert not any("hunter2" in error.detail for error in errors.values())
+
+
 def test_the_number_of_queries_does_not_grow_with_the_number_of_rows(moodle: Moodle) -> None:
     stored = queue.headers(disabledmanager="", disabledsupervisor="", emailcc="16,3")
     source = QueueSource(parity="default")
