@@ -166,13 +166,14 @@ class MoodlePage:
             )
             % {"delay": EMAIL_DELAY},
             _(
-                "Within seconds its worker claims them: it marks the rows as sent, and the mails appear in"
-                " the dashboard. What they say is not shown there, because it is a password."
+                "Email Offload's worker claims them before they are due: it marks the rows as sent, and the"
+                " mails appear in the dashboard. What a welcome mail says is not shown there: it carries a"
+                " password."
             ),
             _("When they are due they leave. The local SES shows them as the users' mailboxes would."),
             _(
-                "Moodle's cron comes by every five minutes and finds nothing left to mail. Stop the worker"
-                " before you create users, and it mails them instead."
+                "Moodle's cron comes by every five minutes. It finds nothing left to mail; what nobody has"
+                " claimed by then, it mails itself."
             ),
         ]
         links = [

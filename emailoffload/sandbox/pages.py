@@ -42,7 +42,8 @@ tbody th { width: 12rem; font-weight: 600; color: var(--soft); }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; padding: 1rem; background: var(--card);
   border: 1px solid var(--line); border-radius: .5rem; }
 iframe { width: 100%; height: 32rem; border: 1px solid var(--line); border-radius: .5rem; background: #fff; }
-nav { margin: 1rem 0; display: flex; gap: 1.25rem; }
+nav { margin: 1rem 0; display: flex; flex-wrap: wrap; gap: .5rem 1.25rem; }
+nav a { white-space: nowrap; }
 form { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: 1.25rem;
   max-width: 30rem; }
 label { display: block; font-weight: 600; margin-bottom: .25rem; }
