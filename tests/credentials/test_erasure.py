@@ -20,7 +20,7 @@ from tests.dashboard.conftest import SignIn
 from tests.fake_ses import FakeSes
 from tests.outbox.factory import queue_emails
 
-pytestmark = pytest.mark.django_db(databases=["default", "moodle"], transaction=True)
+pytestmark = pytest.mark.django_db(databases=["default", "moodle"])
 S = EmailState
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -187,12 +187,14 @@ def test_a_mail_stored_by_a_pass_that_did_not_know_the_new_template_is_marked_by
     assert erase.erase_due(now + MINUTE)["marked_sensitive"] == 1
 
 
+@pytest.mark.django_db(databases=["default", "moodle"], transaction=True)
 def test_recovery_erases_and_says_how_many() -> None:
     emails(2, S.DELIVERED, HOUR, timezone.now())
     assert recover.run().counts["erased"] == 2
     assert Run.objects.get(kind="recover").counts["erased"] == 2
 
 
+@pytest.mark.django_db(databases=["default", "moodle"], transaction=True)
 def test_where_erasing_fails_recovery_goes_on_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> dict[str, int]:
         raise OperationalError(1213, "Deadlock found")
@@ -203,6 +205,7 @@ def test_where_erasing_fails_recovery_goes_on_and_says_so(monkeypatch: pytest.Mo
     assert (run.outcome, run.message) == ("errors", "Credentials could not be erased now (OperationalError).")
 
 
+@pytest.mark.django_db(databases=["default", "moodle"], transaction=True)
 def test_erasing_beside_a_dispatcher_costs_no_mail(ses: FakeSes, source: Any) -> None:
     queue_emails(300, email={"sensitive": True})
     ids = list(Email.objects.values_list("pk", flat=True))

@@ -30,7 +30,7 @@ from tests.dashboard.conftest import SignIn, make_user
 from tests.fake_ses import FakeSes
 from tests.outbox.factory import queue_email, queue_emails
 
-pytestmark = pytest.mark.django_db(databases=["default", "moodle"], transaction=True)
+pytestmark = pytest.mark.django_db(databases=["default", "moodle"])
 S = EmailState
 REFUSED = {S.PREPARED, S.QUEUED, S.SENDING, S.RELEASED}
 LEARNER = 3
@@ -155,6 +155,7 @@ def test_a_double_click_makes_one_resend_even_where_the_first_has_left_already()
     assert again(email).new_id is not None
 
 
+@pytest.mark.django_db(databases=["default", "moodle"], transaction=True)
 def test_requests_at_the_same_moment_make_one_resend() -> None:
     emails = [stored() for _ in range(5)]
     barrier = Barrier(4)
@@ -173,6 +174,7 @@ def test_requests_at_the_same_moment_make_one_resend() -> None:
     assert AuditEntry.objects.count() == 5
 
 
+@pytest.mark.django_db(databases=["default", "moodle"], transaction=True)
 def test_a_resend_and_an_erasure_at_the_same_time_leave_a_copy_or_a_refusal() -> None:
     emails = [stored(S.DELIVERED, sensitive=True) for _ in range(20)]
     ids = [email.pk for email in emails]

@@ -36,7 +36,7 @@ from tests.credentials import secret
 from tests.dashboard.conftest import SignIn
 from tests.fake_ses import FakeSes
 
-pytestmark = pytest.mark.django_db(databases=["default", "moodle"], transaction=True)
+pytestmark = pytest.mark.django_db(databases=["default", "moodle"])
 PAGES = (
     "/", "/emails/", "/emails/?q=nora%40example.org", "/emails/{pk}/", "/emails/{pk}/preview/",
     "/emails/{pk}/preview/?part=text", "/emails/{pk}/preview/?part=headers",
@@ -116,6 +116,7 @@ def test_the_search_would_find_the_password_in_any_form() -> None:
     assert not secret.found_in("Your password is a secret")
 
 
+@pytest.mark.django_db(databases=["default", "moodle"], transaction=True)
 def test_a_password_is_nowhere_but_in_its_content_and_after_erasure_not_even_there(
     ses: FakeSes,
     source: Any,
