@@ -235,7 +235,9 @@ class SimulatedEmailCron(ScheduledTask):
         values = self.rows(
             "SELECT data FROM {user_info_data} WHERE userid = %s AND fieldid = %s", row["userid"], field
         )
-        return [address for value in values for address in _split(value["data"]) if "@" in address]
+        # Split without trimming: an address after a blank is not a valid one.
+        parts = [part for value in values for part in str(value["data"]).split(",")]
+        return [part for part in parts if "@" in part and " " not in part]
 
 
 def _split(value: object) -> list[str]:

@@ -81,7 +81,7 @@ def write_people(writer: Writer, chooser: random.Random, now: int, count: int) -
         if number % 4:
             profile.append((user_id, 2, str(now - chooser.randrange(30, 900) * data.DAY)))
         if number // 3 % 5 == 2:
-            profile.append((user_id, SUPERVISOR_FIELD, f"supervisor@{domain}, shift.lead@{domain}"))
+            profile.append((user_id, SUPERVISOR_FIELD, f"supervisor@{domain},shift.lead@{domain}"))
     writer.insert("user", USER_COLUMNS, users)
     writer.insert("company_users", "companyid userid departmentid managertype", places)
     writer.insert("user_info_data", "userid fieldid data", profile)

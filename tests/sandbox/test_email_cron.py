@@ -243,8 +243,8 @@ def test_managers_of_all_departments_above_and_supervisors_get_mails_for_users(
     """The night shift belongs to the warehouse, that to operations, that to the company (facts §7.3)."""
     site.template(name, disabledmanager=managers_off, disabledsupervisor=supervisors_off)
     site.sample.execute(
-        "INSERT INTO mdl_user_info_data (userid, fieldid, data) VALUES (?, 3, 'a@learn.example, nobody,b@x.example')",
-        [USER],
+        "INSERT INTO mdl_user_info_data (userid, fieldid, data) VALUES (?, 3, ?)",
+        [USER, "a@learn.example,nobody, c@x.example,b@x.example"],
     )
     site.row(templatename=name)
     site.cron.run_queue()
