@@ -103,7 +103,7 @@ class EmailFilter(FilterSet):
     activity = IdFilter(label=_("Activity (id)"), field_name="activity_id")
     course = IdFilter(label=_("Course (id)"), field_name="course_id")
     company = filters.CharFilter(
-        label=_("Company (name or id)"),
+        label=_("Company"),
         method="filter_company",
         max_length=255,
         widget=suggesting("companies"),
@@ -146,7 +146,7 @@ class EmailFilter(FilterSet):
 
     def filter_company(self, emails: QuerySet[Email], name: str, value: str) -> QuerySet[Email]:
         """Emails of the companies that the typed id or name means; keeps the sentence that says which."""
-        meant = companies.understand(value, self.companies)
+        meant = companies.understand(value, self.companies, self.request.user)
         self.company_note = meant.note
         return emails.filter(company_id__in=meant.ids)
 

@@ -22,7 +22,9 @@ class EmailTable(tables.Table):
     """Emails: what state, to whom, what, about what, of which company, when."""
 
     state = tables.Column(verbose_name=_("State"))
-    recipient = tables.Column(verbose_name=_("Recipient"), empty_values=())
+    recipient = tables.Column(
+        verbose_name=_("Recipient"), empty_values=(), attrs={"td": {"class": "recipient"}}
+    )
     subject = tables.Column(verbose_name=_("Subject"), empty_values=())
     about = tables.Column(verbose_name=_("About"), empty_values=())
     company = tables.Column(verbose_name=_("Company"), empty_values=())

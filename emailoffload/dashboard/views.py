@@ -64,8 +64,11 @@ class EmailsPage(Page):
         found = paging.page(
             rows.select_related("claim").defer("claim__before", "claim__after"), params, PAGE_SIZE
         )
+        # Where all rows have the same company or none, a column for it says nothing.
+        own = scope.companies_of(self.request.user)
+        one_company = own is not None and len(own) == 1
         table = EmailTable(found.rows)
-        if not any(email.company_id for email in found.rows):
+        if one_company or not any(email.company_id for email in found.rows):
             table.columns.hide("company")
         filtered = any(params.get(name) for name in filters.filters)
         return super().get_context_data(
