@@ -11,7 +11,7 @@ import pytest
 from emailoffload.moodle.formatting.phpserialize import PhpObject
 from emailoffload.policy.models import CopyRule, SensitiveTemplate
 from emailoffload.sources import reasons
-from emailoffload.sources.iomad_queue import attachments
+from emailoffload.sources.iomad_queue import attachments, headers
 from emailoffload.sources.iomad_queue.letter import letter, subject
 from emailoffload.sources.iomad_queue.recipients import USER_TEMPLATES
 from emailoffload.sources.protocol import Attachment
@@ -349,6 +349,18 @@ def test_an_attachment_goes_with_every_copy_and_is_read_once(moodle: Moodle, poo
         each for row in rows for mail in queue.candidate(found[row]).mails for each in mail.attachments
     }
     assert logo == Attachment("Logo.png", "image/png", LOGO)
+
+
+def test_no_more_files_are_kept_in_memory_than_a_few(settings: Any, tmp_path: Path) -> None:
+    settings.MOODLE_DATAROOT = str(tmp_path)
+    reader = attachments.Attachments()
+    for number in range(attachments.MOST_KEPT * 3):
+        content = f"logo {number}".encode()
+        path = Path(pool_path(hashlib.sha1(content).hexdigest(), str(tmp_path)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        assert reader.read(headers.StoredFile(str(path), "a.png")).content == content
+        assert len(reader._contents) <= attachments.MOST_KEPT
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ from emailoffload.sources.protocol import Attachment
 
 MAX_BYTES = 4 * 1024 * 1024
 """Largest file that is attached: with its encoding and the text it has to fit into SES's 10 MB."""
+MOST_KEPT = 8
+"""Files that are kept in memory during a pass."""
 MAX_NAME = 255
 """Longest name that SES takes."""
 _STORED = re.compile(r".*/filedir/([0-9a-f]{2})/([0-9a-f]{2})/(\1\2[0-9a-f]{36})", re.DOTALL)
@@ -48,6 +50,8 @@ class Attachments:
 
     def _content(self, digest: str) -> bytes | Unusable:
         if digest not in self._contents:
+            if len(self._contents) >= MOST_KEPT:
+                self._contents.clear()
             self._contents[digest] = _load(digest)
         return self._contents[digest]
 
