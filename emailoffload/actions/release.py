@@ -37,9 +37,9 @@ def release(claim_ids: Sequence[int], *, actor: str, reason: str) -> list[Releas
     """Hand claims back to Moodle; one outcome per id, in the order given.
 
     Refused, with the reason in words, where a mail of the claim has left or may have left, where Moodle
-    would no longer send it (the two-day rule), and where Moodle's row does not hold our values. What happens
-    is recorded in the audit log. Raises `claims.ClaimUnknown` and database errors; recovery settles claims
-    that were caught in between.
+    would no longer send it (the two-day rule of reminders; rows of IOMAD's queue may go back at any time), and
+    where Moodle's row does not hold our values. What happens is recorded in the audit log. Raises
+    `claims.ClaimUnknown` and database errors; recovery settles claims that were caught in between.
     """
     outcomes: dict[int, Released] = {}
     for part in _rounds(claim_ids):

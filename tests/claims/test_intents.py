@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -87,7 +89,8 @@ def test_the_next_reminder_of_a_row_waits_until_an_interrupted_claim_of_the_row_
     (first,) = some(moodle, 1)
     stored = intents.intend([first], None)
     claims.apply("reengagement", swaps(stored))
-    following = candidate((first.row_id, *(first.after[name] for name in TARGETS["reengagement"].compared)))
+    sent, due, completed = (first.after[name] or 0 for name in TARGETS["reengagement"].compared)
+    following = candidate((first.row_id, sent, due, completed))
     assert intents.intend([following], None).left == {first.row_id: reasons.CLAIM_IN_PROGRESS}
     assert recover_intents(later())["claimed"] == 1
     assert not intents.intend([following], None).left
@@ -139,7 +142,7 @@ def test_a_sleeper_that_claimed_with_other_values_keeps_the_row(moodle: Moodle, 
     successor = intents.intend([other], None)
     assert claims.apply("reengagement", swaps(sleeper)) == {row_id}
     assert claims.apply("reengagement", swaps(successor)) == set()
-    steps = [
+    steps: list[Callable[[], int]] = [
         lambda: intents.settle([sleeper.claims[row_id].pk], []),
         lambda: intents.settle([], [successor.claims[row_id].pk]),
     ]
@@ -158,8 +161,8 @@ def test_mails_of_dropped_claims_are_forgotten_after_an_hour(moodle: Moodle) -> 
 
 
 def test_intents_cost_the_same_number_of_queries_for_any_number_of_rows(
-    moodle: Moodle, django_assert_max_num_queries
-) -> None:  # type: ignore[no-untyped-def]
+    moodle: Moodle, django_assert_max_num_queries: Any
+) -> None:
     found = some(moodle, 300)
     for part in (found[:10], found[10:]):
         with django_assert_max_num_queries(9):

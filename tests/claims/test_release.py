@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 import pytest
 from django.core.management import call_command
@@ -22,7 +23,10 @@ pytestmark = pytest.mark.django_db(databases=["default", "moodle"], transaction=
 
 def claimed(moodle: Moodle, count: int) -> list[Claim]:
     stored = intents.intend(some(moodle, count), None)
-    claims.apply("reengagement", [claims.swap_of(c.source, c.row_id, c.before, c.after) for c in stored.claims.values()])
+    claims.apply(
+        "reengagement",
+        [claims.swap_of(c.source, c.row_id, c.before, c.after) for c in stored.claims.values()],
+    )
     intents.settle([claim.pk for claim in stored.claims.values()], [])
     return list(Claim.objects.order_by("pk"))
 
@@ -90,7 +94,9 @@ def test_a_release_that_was_cut_off_is_settled_by_moodles_row(moodle: Moodle, wr
     Claim.objects.update(state=ClaimState.RELEASING, settled_at=timezone.now())
     Email.objects.update(lease="r1", leased_until=timezone.now() + dt.timedelta(days=3650))
     if written:
-        claims.apply("reengagement", [claims.swap_of(claim.source, claim.row_id, claim.before, claim.after).reversed()])
+        claims.apply(
+            "reengagement", [claims.swap_of(claim.source, claim.row_id, claim.before, claim.after).reversed()]
+        )
     recover_intents(timezone.now() + dt.timedelta(hours=1))
     expected = (
         (ClaimState.RELEASED, EmailState.RELEASED) if written else (ClaimState.CLAIMED, EmailState.QUEUED)
@@ -100,8 +106,8 @@ def test_a_release_that_was_cut_off_is_settled_by_moodles_row(moodle: Moodle, wr
 
 
 def test_one_command_hands_back_many_with_a_bounded_number_of_queries(
-    moodle: Moodle, django_assert_max_num_queries, capsys: pytest.CaptureFixture[str]
-) -> None:  # type: ignore[no-untyped-def]
+    moodle: Moodle, django_assert_max_num_queries: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = claimed(moodle, 120)
     with django_assert_max_num_queries(16):
         release([claim.pk for claim in found[:100]], actor="tester", reason="")

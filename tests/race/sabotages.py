@@ -34,7 +34,7 @@ def no_lead() -> None:
     """Due rows are claimed like rows of the future, though nobody can hold the cron's lock."""
 
     def hasty(self: Any, candidates: Any, *, under_lock: bool) -> set[int]:
-        return self._make(candidates, None) if candidates else set()  # type: ignore[no-any-return]
+        return self._make(candidates, None) if candidates else set()
 
     intercept._Pass._claim = hasty  # type: ignore[method-assign]
     intercept._Pass._too_late = lambda *args: set()  # type: ignore[method-assign]

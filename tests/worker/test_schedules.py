@@ -89,6 +89,7 @@ def test_what_django_q_stores_of_a_failed_pass_names_its_error_and_quotes_nothin
         raise DataError(1406, "Data too long for 'anna@example.org'")
 
     monkeypatch.setattr(f"emailoffload.worker.{kind}.run", run)
+    monkeypatch.setattr("emailoffload.worker.intercept.sources_here", lambda: ("reengagement",))
     try:
         getattr(tasks, kind)()
     except tasks.PassFailed as error:

@@ -84,7 +84,7 @@ def account() -> Found:
         )
     if connections["moodle"].vendor != "mysql":
         return ok(_("The sample Moodle (SQLite) knows no privileges."))
-    return ok(_("The account may read the listed columns and update two, and nothing else."))
+    return ok(_("The account may read the listed columns and update those of a claim, and nothing else."))
 
 
 def _some(items: list[str]) -> str:
