@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from django.conf import settings
 
+from emailoffload.delivery import transport
 from emailoffload.delivery.errors import Outcome, classify
 
 if TYPE_CHECKING:
@@ -64,8 +66,19 @@ def client() -> SESV2Client:
                 disable_request_compression=True,
                 user_agent="email-offload",
             )
-            # A session of its own: boto3's default session would keep what a parent process read.
-            _client = (os.getpid(), boto3.session.Session().client("sesv2", config=config))
+            # A session of its own: the default session would keep what a parent process read.
+            core = botocore.session.get_session()
+            new = boto3.session.Session(botocore_session=core).client("sesv2", config=config)
+            endpoint = new.meta.endpoint_url
+            if transport.applies(endpoint):
+                way = transport.Transport(
+                    endpoint,
+                    settings.SES_CONNECT_TIMEOUT_SECONDS,
+                    settings.SES_READ_TIMEOUT_SECONDS,
+                    core.get_config_variable("ca_bundle"),
+                )
+                new.meta.events.register("before-send.sesv2.SendEmail", way.send)
+            _client = (os.getpid(), new)
         return _client[1]
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.db import connection, models
@@ -14,52 +15,86 @@ MAX_ROWS = 500
 """Rows per statement. SQLite takes 32,766 values a statement, a claim has about thirty."""
 
 
-def insert(model: type[models.Model], rows: Sequence[models.Model]) -> None:
-    """Insert unsaved rows, keys left to the database; call it inside a transaction.
+Row = Mapping[str, Any]
+"""The values of one new row by the model's attribute names; foreign keys by their ids."""
 
-    Values are taken as they are set on the rows: foreign keys by their ids, no `pre_save` hooks, no signals.
-    Raises IntegrityError like any INSERT.
+
+def insert(model: type[models.Model], rows: Sequence[Row]) -> None:
+    """Insert rows, keys left to the database; call it inside a transaction.
+
+    All rows name the same attributes; those that they leave out get the field's default, which must be nothing,
+    a number or a plain word (KeyError otherwise). Nothing but the
+    values is used: no `pre_save` hooks, no signals. Raises IntegrityError like any INSERT.
     """
-    columns = [
-        (str(field.attname), str(field.column), _converter(field))
-        for field in model._meta.concrete_fields
-        if field is not model._meta.auto_field
-    ]
+    with connection.cursor() as cursor:
+        for sql, values in _statements(model, rows):
+            cursor.execute(sql, values)
+
+
+def insert_with_ids(model: type[models.Model], rows: Sequence[Row]) -> list[int]:
+    """As `insert`, for a model with a unique `ref`; returns the keys that the database gave, in the rows' order."""
+    if not connection.features.can_return_rows_from_bulk_insert:
+        insert(model, rows)
+        known = ids_by_ref(model, [row["ref"] for row in rows])
+        return [known[row["ref"]] for row in rows]
+    quote = connection.ops.quote_name
+    found: dict[Any, int] = {}
+    with connection.cursor() as cursor:
+        for sql, values in _statements(model, rows):
+            # By reference, because no database promises the order of what it returns.
+            cursor.execute(f"{sql} RETURNING {quote('ref')}, {quote('id')}", values)
+            found.update(cursor.fetchall())
+    stored = _converter(model._meta.get_field("ref"))
+    return [found[stored(row["ref"])] for row in rows]
+
+
+def _statements(model: type[models.Model], rows: Sequence[Row]) -> Iterator[tuple[str, list[Any]]]:
     if not rows:
         return
     quote = connection.ops.quote_name
-    names = ", ".join(quote(column) for _, column, _ in columns)
-    with connection.cursor() as cursor:
-        for start in range(0, len(rows), MAX_ROWS):
-            part = rows[start : start + MAX_ROWS]
-            marks, varying = [], []
-            for attname, _, convert in columns:
-                constant = _constant(part, attname)
-                marks.append(constant or "%s")
-                if not constant:
-                    varying.append((attname, convert))
-            values = [convert(getattr(row, attname)) for row in part for attname, convert in varying]
-            one = "(" + ", ".join(marks) + ")"
-            marks = [one] * len(part)
-            cursor.execute(
-                f"INSERT INTO {quote(model._meta.db_table)} ({names}) VALUES {', '.join(marks)}",  # noqa: S608
-                values,
-            )
+    fields = [field for field in model._meta.concrete_fields if field is not model._meta.auto_field]
+    names = ", ".join(quote(field.column) for field in fields)
+    columns = [
+        (
+            field.attname,
+            None if field.attname in rows[0] else _literal(field.get_default()),
+            _converter(field),
+        )
+        for field in fields
+    ]
+    for start in range(0, len(rows), MAX_ROWS):
+        part = rows[start : start + MAX_ROWS]
+        marks, varying = [], []
+        for attname, default, convert in columns:
+            literal = _constant(part, attname) if default is None else default
+            marks.append(literal or "%s")
+            if not literal:
+                varying.append((attname, convert))
+        values = [convert(row[attname]) for row in part for attname, convert in varying]
+        one = "(" + ", ".join(marks) + ")"
+        yield (
+            f"INSERT INTO {quote(model._meta.db_table)} ({names}) VALUES " + ", ".join([one] * len(part)),  # noqa: S608
+            values,
+        )
 
 
-_LITERALS: dict[Any, str] = {None: "NULL", "": "''"}
+_WORD = re.compile(r"[A-Za-z0-9_]*\Z", re.ASCII)
 
 
-def _constant(rows: Sequence[models.Model], attname: str) -> str:
-    """SQL for a value that all rows share, where that is nothing, an empty text or a number; else ''."""
-    first = getattr(rows[0], attname)
-    if type(first) in (int, bool):
-        literal = str(int(first))
-    elif first is None or type(first) is str:
-        literal = _LITERALS.get(first, "")
-    else:
-        return ""
-    return literal if all(getattr(row, attname) == first for row in rows) else ""
+def _literal(value: Any) -> str:
+    """SQL for nothing, a number or a text that is one plain word; '' for everything else."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, int):
+        return str(int(value))
+    return f"'{value}'" if isinstance(value, str) and _WORD.match(value) else ""
+
+
+def _constant(rows: Sequence[Row], attname: str) -> str:
+    """SQL for a value that all rows share, where it can stand in the text; else ''."""
+    first = rows[0][attname]
+    literal = _literal(first)
+    return literal if literal and all(row[attname] == first for row in rows) else ""
 
 
 def _same(value: Any) -> Any:

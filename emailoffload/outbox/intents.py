@@ -10,8 +10,10 @@ A crash between the steps leaves intents that recovery settles by looking at Moo
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -29,10 +31,38 @@ driver may double binary data."""
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """A claim that is stored as intended."""
+
+    pk: int
+    candidate: Candidate
+
+    @property
+    def before(self) -> Mapping[str, int | None]:
+        """The row's values as they were read."""
+        return self.candidate.before
+
+    @property
+    def after(self) -> Mapping[str, int | None]:
+        """The row's values as the claim writes them."""
+        return self.candidate.after
+
+    @property
+    def row_id(self) -> int:
+        """The row in Moodle."""
+        return self.candidate.row_id
+
+    @property
+    def due_at(self) -> dt.datetime:
+        """When it is due."""
+        return moment(self.candidate.due)
+
+
+@dataclass(frozen=True, slots=True)
 class Intended:
     """What `intend` stored, and the rows that it left alone with the reason."""
 
-    claims: dict[int, Claim]
+    claims: dict[int, Stored]
     """Claims by Moodle's row id."""
     left: dict[int, str]
     """Reason codes by Moodle's row id."""
@@ -87,92 +117,95 @@ def _taken(candidates: Sequence[Candidate]) -> dict[int, str]:
     return taken
 
 
-def _store(candidates: Sequence[Candidate], run: Run | None) -> dict[int, Claim]:
+def _store(candidates: Sequence[Candidate], run: Run | None) -> dict[int, Stored]:
     now = timezone.now()
-    claims = [_claim(candidate, run, now) for candidate in candidates]
-    emails: list[Email] = []
-    mails: list[RenderedMail] = []
-    with transaction.atomic():
-        bulk.insert(Claim, claims)
-        _with_ids(Claim, claims)
-        for claim, candidate in zip(claims, candidates, strict=True):
-            for mail in candidate.mails:
-                emails.append(_email(claim, mail, now))
-                mails.append(mail)
-        bulk.insert(Email, emails)
-        _with_ids(Email, emails)
-        contents: list[Content] = []
-        size = 0
-        for email, mail in zip(emails, mails, strict=True):
+    run_id = run.pk if run else None
+    claims = [_claim(candidate, run_id, now) for candidate in candidates]
+    emails: list[dict[str, Any]] = []
+    contents: list[dict[str, Any]] = []
+    for claim, candidate in zip(claims, candidates, strict=True):
+        for mail in candidate.mails:
             key_id, body = content.seal(mail)
-            if size + len(body) > MAX_STATEMENT and contents:
-                bulk.insert(Content, contents)
-                contents, size = [], 0
-            contents.append(Content(email_id=email.pk, key_id=key_id, body=body))
-            size += len(body)
-        bulk.insert(Content, contents)
-    return {claim.row_id: claim for claim in claims}
+            emails.append(_email(claim, mail, now))
+            contents.append({"key_id": key_id, "body": body})
+    with transaction.atomic():
+        claim_ids = bulk.insert_with_ids(Claim, claims)
+        owners = iter(emails)
+        for claim_id, candidate in zip(claim_ids, candidates, strict=True):
+            for _ in candidate.mails:
+                next(owners)["claim_id"] = claim_id
+        email_ids = bulk.insert_with_ids(Email, emails)
+        part: list[dict[str, Any]] = []
+        size = 0
+        for email_id, row in zip(email_ids, contents, strict=True):
+            row["email_id"] = email_id
+            if size + len(row["body"]) > MAX_STATEMENT and part:
+                bulk.insert(Content, part)
+                part, size = [], 0
+            part.append(row)
+            size += len(row["body"])
+        bulk.insert(Content, part)
+    return {
+        candidate.row_id: Stored(claim_id, candidate)
+        for claim_id, candidate in zip(claim_ids, candidates, strict=True)
+    }
 
 
-def _with_ids(model: type[Claim] | type[Email], rows: Sequence[Claim] | Sequence[Email]) -> None:
-    """Fill in the primary keys of rows that were just inserted."""
-    ids = bulk.ids_by_ref(model, [row.ref for row in rows])
-    for row in rows:
-        row.pk = ids[row.ref]
+def _claim(candidate: Candidate, run_id: int | None, now: dt.datetime) -> dict[str, Any]:
+    return {
+        "ref": uuid.uuid4(),
+        "source": candidate.source,
+        "row_id": candidate.row_id,
+        "template": candidate.template[:100],
+        "intent_key": intent_key(candidate),
+        "state": ClaimState.INTENDED,
+        "before": dict(candidate.before),
+        "after": dict(candidate.after),
+        "under_lock": candidate.under_lock,
+        "user_id": candidate.user_id,
+        "user_name": candidate.user_name[:255],
+        "user_email": candidate.user_email[:254],
+        "activity_id": candidate.activity_id,
+        "activity_name": candidate.activity_name[:255],
+        "cmid": candidate.cmid,
+        "course_id": candidate.course_id,
+        "course_name": candidate.course_name[:1333],
+        "company_id": candidate.company_id,
+        "company_name": candidate.company_name[:255],
+        "ordinal": candidate.ordinal,
+        "is_last": candidate.is_last,
+        "completiontime": candidate.completiontime,
+        "run_id": run_id,
+        "due_at": moment(candidate.due),
+        "created_at": now,
+    }
 
 
-def _claim(candidate: Candidate, run: Run | None, now: dt.datetime) -> Claim:
-    return Claim(
-        source=candidate.source,
-        row_id=candidate.row_id,
-        template=candidate.template[:100],
-        intent_key=intent_key(candidate),
-        before=dict(candidate.before),
-        after=dict(candidate.after),
-        under_lock=candidate.under_lock,
-        user_id=candidate.user_id,
-        user_name=candidate.user_name[:255],
-        user_email=candidate.user_email[:254],
-        activity_id=candidate.activity_id,
-        activity_name=candidate.activity_name[:255],
-        cmid=candidate.cmid,
-        course_id=candidate.course_id,
-        course_name=candidate.course_name[:1333],
-        company_id=candidate.company_id,
-        company_name=candidate.company_name[:255],
-        ordinal=candidate.ordinal,
-        is_last=candidate.is_last,
-        completiontime=candidate.completiontime,
-        run=run,
-        due_at=moment(candidate.due),
-        created_at=now,
-    )
-
-
-def _email(claim: Claim, mail: RenderedMail, now: dt.datetime) -> Email:
-    start = max(claim.due_at, now)
-    return Email(
-        claim=claim,
-        source=claim.source,
-        template=claim.template,
-        role=mail.role,
-        origin=mail.origin[:120],
-        user_id=claim.user_id,
-        recipient_id=mail.recipient_id,
-        activity_id=claim.activity_id,
-        course_id=claim.course_id,
-        company_id=claim.company_id,
-        address=mail.to_address[:254],
-        name=mail.to_name[:255],
-        subject=mail.subject[:998],
-        sensitive=mail.sensitive,
-        state=EmailState.PREPARED,
-        state_at=now,
-        created_at=now,
-        due_at=claim.due_at,
-        next_try_at=claim.due_at,
-        deadline_at=start + dt.timedelta(seconds=settings.SEND_DEADLINE_SECONDS),
-    )
+def _email(claim: dict[str, Any], mail: RenderedMail, now: dt.datetime) -> dict[str, Any]:
+    start = max(claim["due_at"], now)
+    return {
+        "ref": uuid.uuid4(),
+        "claim_id": 0,
+        "source": claim["source"],
+        "template": claim["template"],
+        "role": mail.role,
+        "origin": mail.origin[:120],
+        "user_id": claim["user_id"],
+        "recipient_id": mail.recipient_id,
+        "activity_id": claim["activity_id"],
+        "course_id": claim["course_id"],
+        "company_id": claim["company_id"],
+        "address": mail.to_address[:254],
+        "name": mail.to_name[:255],
+        "subject": mail.subject[:998],
+        "sensitive": mail.sensitive,
+        "state": EmailState.PREPARED,
+        "state_at": now,
+        "created_at": now,
+        "due_at": claim["due_at"],
+        "next_try_at": claim["due_at"],
+        "deadline_at": start + dt.timedelta(seconds=settings.SEND_DEADLINE_SECONDS),
+    }
 
 
 def settle(won: Collection[int], lost: Collection[int]) -> int:

@@ -169,14 +169,12 @@ class Email(models.Model):
         permissions = [("resend_email", _("Can resend an email"))]
         indexes = [
             models.Index(fields=["state", "next_try_at"], name="email_due"),
-            models.Index(fields=["lease"], name="email_lease"),
             models.Index(fields=["user_id", "-id"], name="email_user"),
             models.Index(fields=["address", "-id"], name="email_address"),
             models.Index(fields=["course_id", "-id"], name="email_course"),
             models.Index(fields=["activity_id", "-id"], name="email_activity"),
             models.Index(fields=["company_id", "-id"], name="email_company"),
             models.Index(fields=["state", "-id"], name="email_state"),
-            models.Index(fields=["state", "state_at"], name="email_state_at"),
         ]
 
     def __str__(self) -> str:
@@ -201,7 +199,10 @@ class Content(models.Model):
 class Attempt(models.Model):
     """One try to transmit one email. The row exists before the first byte leaves."""
 
-    email = models.ForeignKey(Email, verbose_name=_("email"), on_delete=models.CASCADE, related_name="tries")
+    email = models.ForeignKey(
+        Email, verbose_name=_("email"), on_delete=models.CASCADE, related_name="tries", db_index=False
+    )
+    """Its index is that of `attempt_number`."""
     number = models.PositiveIntegerField(_("number"))
     route = models.CharField(_("route"), max_length=8, default="ses")
     started_at = models.DateTimeField(_("started"))

@@ -85,14 +85,14 @@ def more_due_than(count: int, *, now: datetime) -> bool:
     return bool(due.values_list("pk", flat=True)[count : count + 1])
 
 
-def extend(lease: str, until: datetime) -> None:
-    """Keep everything that is leased to `lease` for longer."""
-    Email.objects.filter(lease=lease).update(leased_until=until)
+def extend(ids: Collection[int], lease: str, until: datetime) -> None:
+    """Keep those of these emails that are leased to `lease` for longer."""
+    Email.objects.filter(pk__in=ids, lease=lease).update(leased_until=until)
 
 
-def unlease(lease: str) -> int:
-    """Give back what is leased and not yet being sent; returns how many."""
-    return Email.objects.filter(lease=lease, state=S.QUEUED).update(lease="", leased_until=None)
+def unlease(ids: Collection[int], lease: str) -> int:
+    """Give back those of these emails that are leased to `lease` and not yet being sent; returns how many."""
+    return Email.objects.filter(pk__in=ids, lease=lease, state=S.QUEUED).update(lease="", leased_until=None)
 
 
 def mark_sending(
@@ -270,9 +270,9 @@ def interrupted(now: datetime, limit: int = 2000) -> tuple[int, int]:
     """
     over = Q(leased_until__lt=now)
     # Ids first: an UPDATE without the primary key would lock every row that it looks at.
-    queued = list(
-        Email.objects.filter(over, state=S.QUEUED, lease__gt="").values_list("pk", flat=True)[:limit]
-    )
+    # What is leased was due, which keeps the look within the index of what is due.
+    due = Email.objects.filter(over, state=S.QUEUED, next_try_at__lte=now, lease__gt="")
+    queued = list(due.values_list("pk", flat=True)[:limit])
     cleared = Email.objects.filter(over, pk__in=queued, state=S.QUEUED).update(lease="", leased_until=None)
     with transaction.atomic():
         silent = Email.objects.filter(over | Q(leased_until__isnull=True), state=S.SENDING)

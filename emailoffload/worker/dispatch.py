@@ -163,6 +163,8 @@ class _Pass:
         self.token = uuid.uuid4().hex
         self.threads: int = settings.DISPATCH_THREADS
         self.sources = eligibility.Sources()
+        self.ours: set[int] = set()
+        """Ids of all mails that this pass has leased and that have not ended."""
         self.ready: deque[Job] = deque()
         self.in_flight: set[int] = set()
         self.ended: list[Result] = []
@@ -213,7 +215,7 @@ class _Pass:
     def _keep(self) -> bool:
         """Keep what is ours; False when the pass was taken over."""
         if time.monotonic() - self.extended > settings.LEASE_SECONDS / 4:
-            transitions.extend(self.token, self._until())
+            transitions.extend(self.ours, self.token, self._until())
             self.extended = time.monotonic()
         return self.held.beat()
 
@@ -319,6 +321,7 @@ class _Pass:
         if not ids:
             self.not_before = time.monotonic() + (POLL / 5 if self.in_flight else 0)
             return
+        self.ours.update(ids)
         jobs = _load(ids)
         if len(jobs) != len(ids):
             gone = set(ids) - {job.email_id for job in jobs}
@@ -337,6 +340,7 @@ class _Pass:
         for reason, later in checked.postponed.items():
             self.result.retried += outcomes.postpone(later, reason, self.token, now)
         self.ready.extend(checked.send)
+        self.ours = self.in_flight | {job.email_id for job in self.ready}
 
     def _is_short(self, quota: int, now: datetime) -> bool:
         """Whether more is due than the 24-hour quota allows: credentials go first then."""
@@ -356,7 +360,9 @@ class _Pass:
 
     def _settled(self, ended: list[transitions.Ended]) -> None:
         outcomes.count(ended, self.result)
-        self.in_flight -= {item.email_id for item in ended}
+        gone = {item.email_id for item in ended}
+        self.in_flight -= gone
+        self.ours -= gone
         results, self.ended = self.ended, []
         for result in results:
             if result.outcome:
@@ -389,7 +395,7 @@ class _Pass:
             self.ended += self.senders.results(len(self.in_flight) - len(self.ended), 0)
             self._exchange([])
         finally:
-            _again(lambda: transitions.unlease(self.token))
+            _again(lambda: transitions.unlease(self.ours, self.token))
 
 
 def _load(ids: list[int]) -> list[Job]:

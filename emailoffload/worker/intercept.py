@@ -29,6 +29,8 @@ from emailoffload.worker.intercept_result import InterceptResult
 from emailoffload.worker.recover_intents import recover_intents
 
 log = logging.getLogger(__name__)
+FIRST_BATCH = 64
+"""A pass begins with few rows at a time, so that sending begins at once, and doubles them."""
 ROW_ERRORS = frozenset(
     {
         reasons.BROKEN_ROW, reasons.NO_COURSE_MODULE, reasons.NO_COURSE, reasons.USER_MISSING,
@@ -142,6 +144,7 @@ class _Pass:
         recover_intents()
         now = int(time.time())
         refusal: str | None = None
+        size = min(FIRST_BATCH, settings.CLAIM_BATCH_SIZE)
         soon: list[Row] = []
         due: list[Row] = []
         for row in registry.find(self.name, _horizon(now), above):
@@ -154,9 +157,10 @@ class _Pass:
                 continue
             pile = due if row.due < now + settings.CLAIM_MARGIN_SECONDS else soon
             pile.append(row)
-            if len(pile) >= settings.CLAIM_BATCH_SIZE:
+            if len(pile) >= size:
                 self._batch(pile)
                 pile.clear()
+                size = min(2 * size, settings.CLAIM_BATCH_SIZE)
         for pile in (due, soon):
             self._batch(pile)
 

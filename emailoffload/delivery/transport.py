@@ -1,0 +1,154 @@
+"""How a SendEmail request travels: over one kept connection per thread, with the standard library's client.
+
+boto3 builds, signs and reads; here its bytes are moved, once. Its own transport is a pool that all threads
+share: of the 1.2 ms of processor time that a send costs with 64 threads, 0.4 ms are that pool's, its locks and
+its many hand-overs of the interpreter lock. botocore asks its event `before-send` whether somebody else
+transmits a request; what is returned or raised there is handled like its own transport's.
+"""
+
+from __future__ import annotations
+
+import http.client
+import select
+import socket
+import ssl
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, urlsplit
+
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import (
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
+from botocore.httpsession import get_cert_path
+
+if TYPE_CHECKING:
+    from botocore.awsrequest import AWSPreparedRequest
+
+IDLE_SECONDS = 5.0
+"""A kept connection that was silent for longer is not used again: its other end may just be closing it, and a
+send into a closing connection has an unknown outcome."""
+
+
+class HandshakeFailed(EndpointConnectionError):  # type: ignore[misc]  # botocore has no types
+    """The encrypted connection could not be made: nothing was transmitted."""
+
+
+def applies(endpoint: str) -> bool:
+    """Whether requests to this endpoint can travel this way: not where they must go through a proxy."""
+    parts = urlsplit(endpoint)
+    proxies = urllib.request.getproxies()
+    return not proxies.get(parts.scheme) or bool(urllib.request.proxy_bypass(parts.netloc))
+
+
+@dataclass(slots=True)
+class _Body:
+    """A response's body as botocore reads it."""
+
+    data: bytes
+
+    def stream(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
+        """All of it at once."""
+        yield self.data
+
+
+class Transport:
+    """Transmits requests of one endpoint; a handler of botocore's event `before-send`.
+
+    `ca_bundle` is AWS_CA_BUNDLE's file or folder, None for botocore's own certificates. Times are in seconds.
+    """
+
+    def __init__(self, endpoint: str, connect: float, read: float, ca_bundle: str | None) -> None:
+        self.endpoint = urlsplit(endpoint)
+        self.connect_seconds = connect
+        self.read_seconds = read
+        self._context = _tls(ca_bundle) if self.endpoint.scheme == "https" else None
+        self._mine = threading.local()
+
+    def send(self, request: AWSPreparedRequest, **event: Any) -> AWSResponse:
+        """Transmit the request once. Raises botocore's own transport errors, as `delivery.errors` sorts them."""
+        url = str(request.url)
+        connection = self._connection(url)
+        try:
+            answer = _exchange(connection, request, urlsplit(url))
+            body = answer.read()
+        except TimeoutError as error:
+            connection.close()
+            raise ReadTimeoutError(endpoint_url=url, error=error) from error
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise ConnectionClosedError(error=error, request=request, endpoint_url=url) from error
+        except BaseException:
+            connection.close()
+            raise
+        self._mine.used = time.monotonic()
+        return AWSResponse(url, answer.status, answer.headers, _Body(body))
+
+    def _connection(self, url: str) -> http.client.HTTPConnection:
+        """This thread's connection, open and fit for use."""
+        connection: http.client.HTTPConnection | None = getattr(self._mine, "connection", None)
+        if connection is None:
+            connection = self._mine.connection = self._new()
+        if connection.sock is not None and (
+            time.monotonic() - self._mine.used > IDLE_SECONDS or _ended(connection.sock)
+        ):
+            connection.close()
+        if connection.sock is None:
+            self._open(connection, url)
+        return connection
+
+    def _new(self) -> http.client.HTTPConnection:
+        host, port = self.endpoint.hostname or "", self.endpoint.port
+        if self._context is None:
+            return http.client.HTTPConnection(host, port, timeout=self.connect_seconds)
+        return http.client.HTTPSConnection(host, port, timeout=self.connect_seconds, context=self._context)
+
+    def _open(self, connection: http.client.HTTPConnection, url: str) -> None:
+        try:
+            connection.connect()
+        except TimeoutError as error:
+            connection.close()
+            raise ConnectTimeoutError(endpoint_url=url, error=error) from error
+        except ssl.SSLCertVerificationError as error:
+            connection.close()
+            raise SSLError(endpoint_url=url, error=error) from error
+        except ssl.SSLError as error:
+            connection.close()
+            raise HandshakeFailed(endpoint_url=url, error=error) from error
+        except OSError as error:
+            connection.close()
+            raise EndpointConnectionError(endpoint_url=url, error=error) from error
+        connection.sock.settimeout(self.read_seconds)
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+def _exchange(
+    connection: http.client.HTTPConnection, request: AWSPreparedRequest, url: SplitResult
+) -> http.client.HTTPResponse:
+    """Write the request, head and body in one piece, and read the head of the answer."""
+    target = f"{url.path}?{url.query}" if url.query else url.path
+    connection.putrequest(request.method, target, skip_accept_encoding=True)
+    for name, value in request.headers.items():
+        connection.putheader(name, value)
+    connection.endheaders(request.body)
+    return connection.getresponse()
+
+
+def _ended(sock: socket.socket) -> bool:
+    """Whether the other end has closed a connection on which nothing is to be read."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _tls(ca_bundle: str | None) -> ssl.SSLContext:
+    """Certificates are checked as botocore would: against AWS_CA_BUNDLE, else those that it brings."""
+    return ssl.create_default_context(cafile=ca_bundle or get_cert_path(True))
