@@ -38,6 +38,11 @@ class Stored:
     candidate: Candidate
 
     @property
+    def source(self) -> str:
+        """What it is claimed from."""
+        return self.candidate.source
+
+    @property
     def before(self) -> Mapping[str, int | None]:
         """The row's values as they were read."""
         return self.candidate.before

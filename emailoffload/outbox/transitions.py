@@ -79,10 +79,10 @@ def lease_due(
         return list(Email.objects.filter(pk__in=ids, lease=lease).values_list("pk", flat=True))
 
 
-def more_due_than(count: int, *, now: datetime) -> bool:
-    """Whether more than `count` free emails are due."""
-    due = Email.objects.filter(state=S.QUEUED, next_try_at__lte=now, lease="").order_by("next_try_at")
-    return bool(due.values_list("pk", flat=True)[count : count + 1])
+def due(most: int, *, now: datetime) -> int:
+    """How many free emails are due, counted up to `most`."""
+    free = Email.objects.filter(state=S.QUEUED, next_try_at__lte=now, lease="")
+    return free.order_by()[:most].count()
 
 
 def extend(ids: Collection[int], lease: str, until: datetime) -> None:

@@ -28,23 +28,20 @@ from django.utils import timezone
 from emailoffload.delivery import health, rate, ses
 from emailoffload.delivery.errors import Outcome
 from emailoffload.outbox import content, switches, transitions
-from emailoffload.outbox.models import Content, Email
+from emailoffload.outbox.models import Email
 from emailoffload.outbox.states import EmailState
-from emailoffload.worker import eligibility, killpoints, lease, outcomes, runs, stopping
+from emailoffload.worker import killpoints, lease, outcomes, runs, stopping
 from emailoffload.worker.recover_sends import recover_sends
 from emailoffload.worker.senders import Job, Result, Senders
+from emailoffload.worker.supply import Supply
 
 logger = logging.getLogger(__name__)
 
-BATCH = 512
-"""Mails leased and rechecked at a time."""
 AHEAD_SECONDS = 0.25
 """How far ahead the shared rate is asked for: what bursts may exceed it by."""
 SOON = timedelta(seconds=90)
 """A pass stays on for mails that fall due so soon: the next scheduled one may start half a minute late."""
 POLL = 0.5
-RECHECK_SECONDS = 10.0
-"""At a slow rate no more is leased than leaves in this time: a recheck must not be older."""
 SHORT_SECONDS = 5.0
 """How often what is due is compared with a 24-hour quota."""
 NO_ANSWER = 10
@@ -142,9 +139,13 @@ def _refuse(result: DispatchResult) -> bool:
 def _paused(result: DispatchResult) -> bool:
     pause = switches.pause()
     if pause.sends:
-        result.refused = f"Sending is paused by {pause.by or 'somebody'}."
-        result.cure = "Resume it with manage.py drain --resume."
+        _say_paused(result, pause.by)
     return pause.sends
+
+
+def _say_paused(result: DispatchResult, by: str) -> None:
+    result.refused = f"Sending is paused by {by or 'somebody'}."
+    result.cure = "Resume it with manage.py drain --resume."
 
 
 def _stopped_by(outcome: Outcome, result: DispatchResult) -> None:
@@ -162,7 +163,6 @@ class _Pass:
         self.deadline = deadline
         self.token = uuid.uuid4().hex
         self.threads: int = settings.DISPATCH_THREADS
-        self.sources = eligibility.Sources()
         self.ours: set[int] = set()
         """Ids of all mails that this pass has leased and that have not ended."""
         self.ready: deque[Job] = deque()
@@ -171,21 +171,20 @@ class _Pass:
         self.rate = 0.0
         self.allowed = 0
         """Mails that the shared rate allows us and that have not been sent yet."""
-        self.batch = BATCH
+        self.slow_until = 0.0
+        """When the rate allows something again (monotonic)."""
         self.not_before = 0.0
-        """When the outbox, or the rate, may be asked again (monotonic)."""
+        """When the outbox may be asked again (monotonic)."""
         self.extended = time.monotonic()
         self.probing = health.breaker() is not None
         """The breaker was open: one mail at a time, until SES takes one."""
         self.no_answer = 0
         self.halt = False
-        self.short = False
-        self.short_until = 0.0
-        """How long `short` is believed (monotonic)."""
 
     def go(self) -> None:
         """Run the pass; whatever happens, nothing stays leased that could be given back."""
         self.senders = Senders(self.threads)
+        self.supply = Supply(self.token, self._until)
         try:
             while self._goes_on():
                 self._exchange(self._feed())
@@ -227,10 +226,9 @@ class _Pass:
     def _feed(self) -> list[Job]:
         """What the threads get next: they are kept busy, with as little as possible marked `sending` ahead."""
         now = time.monotonic()
-        if now < self.not_before:
+        self._refill()
+        if self.halt or now < self.slow_until:
             return []
-        if len(self.ready) <= min(self.threads, self.batch // 2):
-            self._refill()
         window = self._window()
         room = window - len(self.in_flight) + len(self.ended)
         # Small refills cost a transaction each: wait until a good part of the window is free.
@@ -243,7 +241,7 @@ class _Pass:
             granted, wait = rate.reserve(ahead - self.allowed, self.rate)
             self.allowed += granted
             if wait and self.allowed < wanted:
-                self.not_before = time.monotonic() + wait
+                self.slow_until = time.monotonic() + wait
         count = min(wanted, self.allowed)
         self.allowed -= count
         return [self.ready.popleft() for _ in range(count)]
@@ -299,61 +297,35 @@ class _Pass:
         self.senders.submit([job for job in jobs if job.email_id in won])
 
     def _refill(self) -> None:
-        """Lease, load and recheck the next batch."""
-        if _paused(self.result):
+        """Have the next batch fetched in time, and take what was fetched."""
+        waiting = len(self.ready) + len(self.in_flight) - len(self.ended)
+        if len(self.ready) <= self.supply.size // 2 and time.monotonic() >= self.not_before:
+            self.supply.ask(len(self.ready))
+        batch = self.supply.take(0 if waiting else POLL)
+        if batch is None:
+            return
+        if batch.paused is not None:
+            _say_paused(self.result, batch.paused)
             self.halt = True
             return
-        known = rate.known()
-        self.rate = known.rate
-        self.batch = max(1, min(BATCH, int(self.rate * RECHECK_SECONDS)))
-        quota = rate.available_24h(known)
-        if quota is not None and quota <= len(self.ready):
-            if not self.in_flight:
-                words = "The 24-hour quota of the SES account is used up. Mails wait until it allows more."
-                self._stop(Outcome("account", "DailyQuota", words))
-            return
-        now = timezone.now()
-        wanted, short = self.batch, False
-        if quota is not None:
-            wanted = min(wanted, quota - len(self.ready))
-            short = self._is_short(quota, now)
-        ids = transitions.lease_due(wanted, self.token, now=now, until=self._until(), sensitive_first=short)
-        if not ids:
+        self.rate = batch.rate
+        self.result.suppressed += batch.suppressed
+        self.result.failed += batch.failed
+        self.result.retried += batch.postponed
+        self.ready.extend(batch.jobs)
+        self.ours |= batch.leased
+        if batch.used_up and not self.in_flight and not self.ready:
+            words = "The 24-hour quota of the SES account is used up. Mails wait until it allows more."
+            self._stop(Outcome("account", "DailyQuota", words))
+        if not batch.jobs:
+            # Nothing is due just now, or nothing may leave: look again soon.
             self.not_before = time.monotonic() + (POLL / 5 if self.in_flight else 0)
-            return
-        self.ours.update(ids)
-        jobs = _load(ids)
-        if len(jobs) != len(ids):
-            gone = set(ids) - {job.email_id for job in jobs}
-            self.result.failed += transitions.move(
-                gone, EmailState.FAILED, now=now, lease=self.token, reason="content_missing"
-            )
-        checked = eligibility.check(jobs, now, self.sources)
-        for reason, barred in checked.suppressed.items():
-            self.result.suppressed += transitions.move(
-                [job.email_id for job in barred],
-                EmailState.SUPPRESSED,
-                now=now,
-                lease=self.token,
-                reason=reason,
-            )
-        for reason, later in checked.postponed.items():
-            self.result.retried += outcomes.postpone(later, reason, self.token, now)
-        self.ready.extend(checked.send)
-        self.ours = self.in_flight | {job.email_id for job in self.ready}
-
-    def _is_short(self, quota: int, now: datetime) -> bool:
-        """Whether more is due than the 24-hour quota allows: credentials go first then."""
-        if time.monotonic() >= self.short_until:
-            self.short = transitions.more_due_than(quota, now=now)
-            self.short_until = time.monotonic() + SHORT_SECONDS
-        return self.short
 
     def _collect(self) -> None:
         """Take results from the threads and record them when they are worth a transaction."""
         if not self.in_flight:
             if self.ready:
-                stopping.wait(max(0.0, min(POLL, self.not_before - time.monotonic())))
+                stopping.wait(max(0.0, min(POLL, self.slow_until - time.monotonic())))
             return
         waiting = len(self.in_flight) - len(self.ended)
         self.ended += self.senders.results(min(waiting, self._half()), 0.1)
@@ -389,6 +361,7 @@ class _Pass:
 
     def _finish(self) -> None:
         """Wait for what is being transmitted, record it, give back the rest."""
+        self.ours |= self.supply.close()
         try:
             self.ended += self.senders.take_back()
             self.senders.close()
@@ -396,20 +369,6 @@ class _Pass:
             self._exchange([])
         finally:
             _again(lambda: transitions.unlease(self.ours, self.token))
-
-
-def _load(ids: list[int]) -> list[Job]:
-    """What the threads need of these emails, in the order in which they fell due."""
-    rows = Content.objects.filter(email_id__in=ids).values_list(
-        "email_id", "email__claim_id", "email__source", "email__role", "email__ref", "email__attempts",
-        "email__due_at", "email__deadline_at", "key_id", "body", "email__resend_of_id",
-    )  # fmt: skip
-    jobs = {
-        pk: Job(pk, claim_id, source, role, ref.hex, attempts + 1, due_at, deadline_at, key_id, bytes(body),
-                resend is not None)
-        for pk, claim_id, source, role, ref, attempts, due_at, deadline_at, key_id, body, resend in rows
-    }  # fmt: skip
-    return [jobs[pk] for pk in ids if pk in jobs]
 
 
 def _again(work: Callable[[], object]) -> None:

@@ -21,7 +21,6 @@ from emailoffload.delivery import health
 from emailoffload.moodle import claims, cronlock, variants
 from emailoffload.moodle.errors import MoodleProblem, TaskMissing, check_reachable, require_ready, translated
 from emailoffload.outbox import content, intents, switches
-from emailoffload.outbox.models import Claim
 from emailoffload.sources import reasons, registry
 from emailoffload.sources.protocol import Candidate, Clock, Decision, Row, Source
 from emailoffload.worker import killpoints, lease, row_errors, runs, stopping
@@ -375,5 +374,5 @@ class _Pass:
         return rows
 
 
-def _swaps(rows: Iterable[Claim]) -> list[claims.Swap]:
+def _swaps(rows: Iterable[intents.Stored]) -> list[claims.Swap]:
     return [claims.swap_of(claim.source, claim.row_id, claim.before, claim.after) for claim in rows]
