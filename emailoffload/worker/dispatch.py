@@ -299,7 +299,7 @@ class _Pass:
     def _refill(self) -> None:
         """Have the next batch fetched in time, and take what was fetched."""
         waiting = len(self.ready) + len(self.in_flight) - len(self.ended)
-        if len(self.ready) <= self.supply.size // 2 and time.monotonic() >= self.not_before:
+        if len(self.ready) <= self.supply.size and time.monotonic() >= self.not_before:
             self.supply.ask(len(self.ready))
         batch = self.supply.take(0 if waiting else POLL)
         if batch is None:

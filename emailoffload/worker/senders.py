@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
+from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -50,7 +50,9 @@ class Senders:
 
     def __init__(self, threads: int) -> None:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
+        self._results: deque[Result] = deque()
+        self._enough = threading.Event()
+        self._wanted = 1
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
         for thread in self._threads:
             thread.start()
@@ -61,15 +63,15 @@ class Senders:
             self._jobs.put(job)
 
     def results(self, enough: int, seconds: float) -> list[Result]:
-        """Wait for results: until there are `enough`, at most `seconds`."""
-        found: list[Result] = []
-        deadline = time.monotonic() + seconds
-        while len(found) < enough:
-            try:
-                found.append(self._results.get(timeout=max(0.0, deadline - time.monotonic())))
-            except queue.Empty:
-                break
-        return found
+        """Wait for results: until there are `enough`, at most `seconds`; returns all that there are.
+
+        The caller is woken once, not for each: it would take the interpreter from the threads each time.
+        """
+        self._wanted = enough
+        self._enough.clear()
+        if len(self._results) < enough and seconds > 0:
+            self._enough.wait(seconds)
+        return [self._results.popleft() for _ in range(len(self._results))]
 
     def take_back(self) -> list[Result]:
         """The jobs that no thread has begun; nothing of them was transmitted."""
@@ -96,7 +98,9 @@ class Senders:
             except Exception as error:
                 # Broad on purpose: a job without a result would be waited for. What happened is not known.
                 outcome = Outcome("unknown", type(error).__name__, "The send failed in an unexpected way.")
-            self._results.put(Result(job, outcome, timezone.now()))
+            self._results.append(Result(job, outcome, timezone.now()))
+            if len(self._results) >= self._wanted:
+                self._enough.set()
 
 
 def transmit(job: Job) -> Outcome:

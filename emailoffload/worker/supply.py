@@ -26,7 +26,7 @@ from emailoffload.worker.senders import Job
 
 BATCH = 512
 """Mails leased and rechecked at a time, at most."""
-LEAST = 32
+LEAST = 64
 """Mails leased at a time, at least, where so many are due."""
 RECHECK_SECONDS = 10.0
 """At a slow rate no more is leased than leaves in this time: a recheck must not be older."""
@@ -117,8 +117,8 @@ class Supply:
     def _share(self, now: datetime) -> int:
         """How many to lease: towards the end ever fewer, so that no dispatcher sits on what others could send."""
         slots = settings.DISPATCH_SLOTS
-        due = transitions.due(2 * slots * self.size, now=now)
-        return min(self.size, max(LEAST, due // (2 * slots)))
+        due = transitions.due(slots * self.size, now=now)
+        return min(self.size, max(LEAST, due // slots))
 
     def _is_short(self, quota: int, now: datetime) -> bool:
         """Whether more is due than the 24-hour quota allows: credentials go first then."""
