@@ -7,6 +7,7 @@ stop it; only a deleted recipient does (`worker.resends`).
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -19,8 +20,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from emailoffload.outbox import bulk, content
-from emailoffload.outbox.intents import MAX_STATEMENT
+from emailoffload.outbox import bulk, content, intents
 from emailoffload.outbox.models import AuditEntry, Claim, Content, Email
 from emailoffload.outbox.states import OPEN, ClaimState, EmailState
 from emailoffload.policy.credentials import sensitive_templates
@@ -101,7 +101,7 @@ def _resend_batch(email_ids: Sequence[int], actor: str, reason: str) -> dict[int
         found = {email.pk: email for email in locked}
         refused = _refusals(list(found.values()), now)
         refused |= {pk: _("There is no email %(id)s.") % {"id": pk} for pk in email_ids if pk not in found}
-        copies: dict[int, tuple[Email, tuple[str, bytes]]] = {}
+        copies: dict[int, tuple[bulk.Row, tuple[str, bytes]]] = {}
         contents = Content.objects.filter(pk__in=set(found) - set(refused))
         for row in contents:
             try:
@@ -143,45 +143,29 @@ def _refusals(emails: Sequence[Email], now: dt.datetime) -> dict[int, str]:
     return refused
 
 
-def _copy(email: Email, now: dt.datetime) -> Email:
-    return Email(
-        claim_id=email.claim_id,
-        resend_of_id=email.pk,
-        source=email.source,
-        template=email.template,
-        role=email.role,
-        origin=email.origin,
-        user_id=email.user_id,
-        recipient_id=email.recipient_id,
-        activity_id=email.activity_id,
-        course_id=email.course_id,
-        company_id=email.company_id,
-        address=email.address,
-        name=email.name,
-        subject=email.subject,
-        sensitive=email.sensitive,
-        state=EmailState.QUEUED,
-        state_at=now,
-        created_at=now,
-        due_at=now,
-        next_try_at=now,
-        deadline_at=now + dt.timedelta(seconds=settings.SEND_DEADLINE_SECONDS),
-    )
+def _copy(email: Email, now: dt.datetime) -> bulk.Row:
+    kept = (
+        "claim_id", "source", "template", "role", "origin", "user_id", "recipient_id", "activity_id", "course_id",
+        "company_id", "address", "name", "subject", "sensitive",
+    )  # fmt: skip
+    return {name: getattr(email, name) for name in kept} | {
+        "ref": uuid.uuid4(),
+        "resend_of_id": email.pk,
+        "state": EmailState.QUEUED,
+        "state_at": now,
+        "created_at": now,
+        "due_at": now,
+        "next_try_at": now,
+        "deadline_at": now + dt.timedelta(seconds=settings.SEND_DEADLINE_SECONDS),
+    }
 
 
-def _store(copies: dict[int, tuple[Email, tuple[str, bytes]]], actor: str, reason: str) -> dict[int, int]:
+def _store(copies: dict[int, tuple[bulk.Row, tuple[str, bytes]]], actor: str, reason: str) -> dict[int, int]:
     """Insert new emails by the ids of their originals, with contents and audit entries; returns the new ids."""
-    new = [email for email, _sealed in copies.values()]
-    bulk.insert(Email, new)
-    ids = bulk.ids_by_ref(Email, [email.ref for email in new])
-    made = {pk: ids[email.ref] for pk, (email, _sealed) in copies.items()}
-    contents: list[Content] = []
-    for pk, (_email, (key_id, body)) in copies.items():
-        if contents and sum(len(row.body) for row in contents) + len(body) > MAX_STATEMENT:
-            bulk.insert(Content, contents)
-            contents = []
-        contents.append(Content(email_id=made[pk], key_id=key_id, body=body))
-    bulk.insert(Content, contents)
+    ids = intents.store_emails(
+        [row for row, _sealed in copies.values()], [sealed for _row, sealed in copies.values()]
+    )
+    made = dict(zip(copies, ids, strict=True))
     AuditEntry.objects.bulk_create(
         AuditEntry(
             actor=actor[:150],

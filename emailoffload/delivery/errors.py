@@ -82,6 +82,7 @@ NOT_TRANSMITTED = {
     "and AWS_ENDPOINT_URL_SESV2.",
     "ConnectTimeoutError": "No connection to SES in time. Check the network, firewall and region.",
     "ProxyConnectionError": "No connection to the proxy. Check HTTPS_PROXY.",
+    "HandshakeFailed": "The encrypted connection to SES could not be made. Check the network and AWS_CA_BUNDLE.",
 }
 UNKNOWN = {
     "ReadTimeoutError": "SES did not answer in time.",

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 import botocore.session
@@ -19,10 +19,6 @@ from emailoffload.delivery.errors import Outcome, classify
 
 if TYPE_CHECKING:
     from mypy_boto3_sesv2 import SESV2Client
-
-IDLE_SECONDS = 5.0
-"""A kept connection that was silent for longer is not used again: its other end may just be closing it, and a
-send into a closing connection has an unknown outcome."""
 
 _lock = threading.Lock()
 _client: tuple[int, SESV2Client] | None = None
@@ -77,7 +73,8 @@ def client() -> SESV2Client:
                     settings.SES_READ_TIMEOUT_SECONDS,
                     core.get_config_variable("ca_bundle"),
                 )
-                new.meta.events.register("before-send.sesv2.SendEmail", way.send)
+                # What the handler returns is taken for the answer, which the stubs do not know.
+                new.meta.events.register("before-send.sesv2.SendEmail", cast(Any, way.send))
             _client = (os.getpid(), new)
         return _client[1]
 
@@ -92,8 +89,11 @@ def forget_client() -> None:
 
 
 def wake() -> None:
-    """Call before a burst of sends: closes connections that were silent for more than IDLE_SECONDS."""
-    if _client and _client[0] == os.getpid() and time.monotonic() - _last_use > IDLE_SECONDS:
+    """Call before a burst of sends: the SDK's own connections that were silent for long are closed.
+
+    They are used where a proxy is; all others know their own age (`transport`).
+    """
+    if _client and _client[0] == os.getpid() and time.monotonic() - _last_use > transport.IDLE_SECONDS:
         _client[1].close()
 
 

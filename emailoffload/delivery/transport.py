@@ -17,10 +17,11 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import SplitResult, urlsplit
 
 from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 from botocore.exceptions import (
     ConnectionClosedError,
     ConnectTimeoutError,
@@ -38,7 +39,7 @@ IDLE_SECONDS = 5.0
 send into a closing connection has an unknown outcome."""
 
 
-class HandshakeFailed(EndpointConnectionError):  # type: ignore[misc]  # botocore has no types
+class HandshakeFailed(EndpointConnectionError):
     """The encrypted connection could not be made: nothing was transmitted."""
 
 
@@ -90,7 +91,7 @@ class Transport:
             connection.close()
             raise
         self._mine.used = time.monotonic()
-        return AWSResponse(url, answer.status, answer.headers, _Body(body))
+        return AWSResponse(url, answer.status, cast(HTTPHeaders, answer.headers), _Body(body))
 
     def _connection(self, url: str) -> http.client.HTTPConnection:
         """This thread's connection, open and fit for use."""
@@ -138,7 +139,8 @@ def _exchange(
     connection.putrequest(request.method, target, skip_accept_encoding=True)
     for name, value in request.headers.items():
         connection.putheader(name, value)
-    connection.endheaders(request.body)
+    # The serializer of SendEmail makes bytes; the stubs cannot know.
+    connection.endheaders(cast(bytes, request.body))
     return connection.getresponse()
 
 

@@ -44,7 +44,7 @@ def insert_with_ids(model: type[models.Model], rows: Sequence[Row]) -> list[int]
             # By reference, because no database promises the order of what it returns.
             cursor.execute(f"{sql} RETURNING {quote('ref')}, {quote('id')}", values)
             found.update(cursor.fetchall())
-    stored = _converter(model._meta.get_field("ref"))
+    stored = _converter(next(field for field in model._meta.concrete_fields if field.attname == "ref"))
     return [found[stored(row["ref"])] for row in rows]
 
 
@@ -53,7 +53,7 @@ def _statements(model: type[models.Model], rows: Sequence[Row]) -> Iterator[tupl
         return
     quote = connection.ops.quote_name
     fields = [field for field in model._meta.concrete_fields if field is not model._meta.auto_field]
-    names = ", ".join(quote(field.column) for field in fields)
+    names = ", ".join(quote(str(field.column)) for field in fields)
     columns = [
         (
             field.attname,

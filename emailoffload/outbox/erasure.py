@@ -7,14 +7,13 @@
 | failed, uncertain, suppressed, cancelled | SENSITIVE_UNSENT_HOURS after they came to that |
 | prepared, queued, sending, and whatever a dispatcher has leased | never: it is on its way |
 
-The email stays on record, with the time of the erasure. What is due is found by state and `state_at`, through
-their index, from where the last look ended: no pass reads the whole table.
+The email stays on record, with the time of the erasure. Sensitive emails that are not erased yet are few, and
+found by an index of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -32,57 +31,24 @@ UNSENT = (S.FAILED, S.UNCERTAIN, S.SUPPRESSED, S.CANCELLED)
 ON_ITS_WAY = (S.PREPARED, S.QUEUED, S.SENDING)
 BATCH = 500
 """Emails per transaction: the rows are locked while it lasts."""
-WINDOW = 20_000
-"""Emails of one state looked at by one query."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """When mails of one state are due: by `Q`, among those that came to the state until `until`.
-
-    All that came to the state until `settled` and is due by then has been due at that moment; what came later
-    must be looked at again.
-    """
-
-    state: EmailState
-    condition: Q
-    until: datetime
-    settled: datetime
-
-
-def rules(now: datetime) -> list[Rule]:
-    """One rule for each state in which anything is ever erased."""
-    accepted = now - timedelta(seconds=settings.SENSITIVE_GRACE_SECONDS)
-    unsent = now - timedelta(hours=settings.SENSITIVE_UNSENT_HOURS)
-    # Acceptance comes before the states that follow it, so what came to one of them before `accepted` is due.
-    by_acceptance = Q(accepted_at__lte=accepted) | Q(accepted_at__isnull=True, state_at__lte=accepted)
-    found = [Rule(state, Q(), now, now) for state in AT_ONCE]
-    for state in AFTER_ACCEPTANCE:
-        until = accepted if state in (S.ACCEPTED, S.SENT_SMTP) else now
-        found.append(Rule(state, by_acceptance, until, accepted))
-    return found + [Rule(state, Q(), unsent, unsent) for state in UNSENT]
 
 
 def due(now: datetime) -> Q:
     """Which emails' contents are to be erased by now, if they are sensitive."""
-    condition = Q(pk__in=[])
-    for rule in rules(now):
-        condition |= rule.condition & Q(state=rule.state, state_at__lte=rule.until)
-    return condition
+    accepted = now - timedelta(seconds=settings.SENSITIVE_GRACE_SECONDS)
+    unsent = now - timedelta(hours=settings.SENSITIVE_UNSENT_HOURS)
+    by_acceptance = Q(accepted_at__lte=accepted) | Q(accepted_at__isnull=True, state_at__lte=accepted)
+    return (
+        Q(state__in=AT_ONCE)
+        | Q(by_acceptance, state__in=AFTER_ACCEPTANCE)
+        | Q(state__in=UNSENT, state_at__lte=unsent)
+    )
 
 
-def windows(rule: Rule, after: datetime) -> Iterator[tuple[list[int], datetime]]:
-    """Ids that are due by one rule among those that came to its state after a time, window by window.
-
-    Each comes with the time up to which has now been looked. Two queries a window, both by the index.
-    """
-    while after < rule.until:
-        rows = Email.objects.filter(state=rule.state, state_at__gt=after, state_at__lte=rule.until)
-        in_order = rows.order_by("state_at").values_list("state_at", flat=True)
-        edge = next(iter(in_order[WINDOW : WINDOW + 1]), rule.until)
-        found = rows.filter(rule.condition, state_at__lte=edge, sensitive=True, erased_at__isnull=True)
-        yield list(found.values_list("pk", flat=True)), edge
-        after = edge
+def find(now: datetime, limit: int = BATCH) -> list[int]:
+    """The first ids of sensitive emails that are to be erased by now."""
+    stored = Email.objects.filter(due(now), sensitive=True, erased_at__isnull=True, lease="")
+    return list(stored.order_by("pk").values_list("pk", flat=True)[:limit])
 
 
 def erase(ids: Collection[int], *, now: datetime | None = None) -> int:

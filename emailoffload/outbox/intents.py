@@ -127,33 +127,37 @@ def _store(candidates: Sequence[Candidate], run: Run | None) -> dict[int, Stored
     run_id = run.pk if run else None
     claims = [_claim(candidate, run_id, now) for candidate in candidates]
     emails: list[dict[str, Any]] = []
-    contents: list[dict[str, Any]] = []
+    sealed: list[tuple[str, bytes]] = []
     for claim, candidate in zip(claims, candidates, strict=True):
         for mail in candidate.mails:
-            key_id, body = content.seal(mail)
+            sealed.append(content.seal(mail))
             emails.append(_email(claim, mail, now))
-            contents.append({"key_id": key_id, "body": body})
     with transaction.atomic():
         claim_ids = bulk.insert_with_ids(Claim, claims)
         owners = iter(emails)
         for claim_id, candidate in zip(claim_ids, candidates, strict=True):
             for _ in candidate.mails:
                 next(owners)["claim_id"] = claim_id
-        email_ids = bulk.insert_with_ids(Email, emails)
-        part: list[dict[str, Any]] = []
-        size = 0
-        for email_id, row in zip(email_ids, contents, strict=True):
-            row["email_id"] = email_id
-            if size + len(row["body"]) > MAX_STATEMENT and part:
-                bulk.insert(Content, part)
-                part, size = [], 0
-            part.append(row)
-            size += len(row["body"])
-        bulk.insert(Content, part)
+        store_emails(emails, sealed)
     return {
         candidate.row_id: Stored(claim_id, candidate)
         for claim_id, candidate in zip(claim_ids, candidates, strict=True)
     }
+
+
+def store_emails(emails: Sequence[bulk.Row], sealed: Sequence[tuple[str, bytes]]) -> list[int]:
+    """Insert new emails with what they say, as `content.seal` gave it; returns their ids. Call it in a transaction."""
+    ids = bulk.insert_with_ids(Email, emails)
+    part: list[bulk.Row] = []
+    size = 0
+    for email_id, (key_id, body) in zip(ids, sealed, strict=True):
+        if part and size + len(body) > MAX_STATEMENT:
+            bulk.insert(Content, part)
+            part, size = [], 0
+        part.append({"email_id": email_id, "key_id": key_id, "body": body})
+        size += len(body)
+    bulk.insert(Content, part)
+    return ids
 
 
 def _claim(candidate: Candidate, run_id: int | None, now: dt.datetime) -> dict[str, Any]:

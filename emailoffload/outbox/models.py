@@ -175,6 +175,7 @@ class Email(models.Model):
             models.Index(fields=["activity_id", "-id"], name="email_activity"),
             models.Index(fields=["company_id", "-id"], name="email_company"),
             models.Index(fields=["state", "-id"], name="email_state"),
+            models.Index(fields=["sensitive", "erased_at"], name="email_unerased"),
         ]
 
     def __str__(self) -> str:

@@ -1,14 +1,15 @@
 """Erase what sensitive mails said, once it is due; and make sensitive what administrators have declared to be.
 
-Both go on from where the last pass ended, which a row of `State` remembers, and look a little further back
-than that: rows that other transactions were just writing are seen by the next pass.
+The search for mails of sensitive templates goes on from where the last pass ended, which a row of `State`
+remembers, and looks a little further back than that: rows that other transactions were just writing are seen
+by the next pass.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
@@ -24,16 +25,14 @@ BUDGET_SECONDS = 5.0
 """How long a pass does each of the two; the next one goes on."""
 IDS = 20_000
 """Emails looked at by one query for those of a sensitive template."""
-BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass
 class Memory:
-    """How far former passes came: by template, the email id; by state, the time."""
+    """The templates looked for, and the email id up to which all of theirs are marked."""
 
     names: list[str] = field(default_factory=list)
     seen: int = 0
-    looked: dict[str, str] = field(default_factory=dict)
 
 
 def erase_due(now: datetime | None = None) -> dict[str, int]:
@@ -43,10 +42,10 @@ def erase_due(now: datetime | None = None) -> dict[str, int]:
     """
     now = now or timezone.now()
     row = State.objects.filter(name=MEMORY).first()
-    memory = Memory(**row.value) if row else Memory()
+    memory = Memory(row.value["names"], row.value["seen"]) if row else Memory()
     marked, erased = _mark(memory, now)
-    erased += _erase(memory, now)
-    value: dict[str, Any] = {"names": memory.names, "seen": memory.seen, "looked": memory.looked}
+    erased += _erase(now)
+    value: dict[str, Any] = {"names": memory.names, "seen": memory.seen}
     if not row or row.value != value:
         State.objects.update_or_create(name=MEMORY, defaults={"value": value})
     erasure.clean_log()
@@ -79,16 +78,13 @@ def _mark(memory: Memory, now: datetime) -> tuple[int, int]:
     return marked, erased
 
 
-def _erase(memory: Memory, now: datetime) -> int:
-    """Erase what has become due since the last pass; returns how many."""
+def _erase(now: datetime) -> int:
+    """Erase what is due; returns how many."""
     erased = 0
     until = time.monotonic() + BUDGET_SECONDS
-    for rule in erasure.rules(now):
-        looked = memory.looked.get(rule.state)
-        start = datetime.fromisoformat(looked) - BACK if looked else BEGINNING
-        for ids, edge in erasure.windows(rule, start):
-            erased += erasure.erase(ids, now=now)
-            memory.looked[rule.state] = min(edge, rule.settled).isoformat()
-            if time.monotonic() > until:
-                break
+    while (ids := erasure.find(now)) and time.monotonic() < until:
+        done = erasure.erase(ids, now=now)
+        erased += done
+        if not done:
+            break  # others are at them: the next pass looks again
     return erased

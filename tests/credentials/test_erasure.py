@@ -12,7 +12,7 @@ from django.test import Client
 from django.utils import timezone
 
 from emailoffload.outbox import erasure
-from emailoffload.outbox.models import Content, Email, Run, State
+from emailoffload.outbox.models import Content, Email, Run
 from emailoffload.outbox.states import EmailState
 from emailoffload.policy.models import SensitiveTemplate
 from emailoffload.worker import dispatch, erase, recover
@@ -122,8 +122,7 @@ def test_a_body_is_overwritten_before_its_row_goes(monkeypatch: pytest.MonkeyPat
     assert bytes(Content.objects.get().body) == bytes(len(before))
 
 
-def test_a_large_backlog_is_erased_in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(erasure, "WINDOW", 5)
+def test_a_large_backlog_is_erased_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(erasure, "BATCH", 3)
     now = timezone.now()
     emails(8, S.FAILED, 80 * HOUR, now)
@@ -133,29 +132,25 @@ def test_a_large_backlog_is_erased_in_windows(monkeypatch: pytest.MonkeyPatch) -
     assert stored() == 4
 
 
-def test_a_pass_without_time_leaves_the_rest_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(erasure, "WINDOW", 1)
-    monkeypatch.setattr(erase, "BUDGET_SECONDS", -1.0)
+def test_a_pass_without_time_leaves_all_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     now = timezone.now()
-    for age in range(4):
-        emails(1, S.RELEASED, age * HOUR, now)
-    erased = [erase.erase_due(now)["erased"] for _ in range(4)]
-    assert sum(erased) < 4
-    assert erased[0] > 0
-    monkeypatch.setattr(erase, "BUDGET_SECONDS", 5.0)
-    erase.erase_due(now)
+    emails(4, S.RELEASED, HOUR, now)
+    with monkeypatch.context() as patch:
+        patch.setattr(erase, "BUDGET_SECONDS", -1.0)
+        assert erase.erase_due(now)["erased"] == 0
+    assert erase.erase_due(now)["erased"] == 4
     assert stored() == 0
 
 
-def test_later_passes_do_not_look_at_old_mails_again(django_assert_max_num_queries: Any) -> None:
+def test_a_pass_looks_at_nothing_but_sensitive_mails_that_are_not_erased(
+    django_assert_max_num_queries: Any,
+) -> None:
     now = timezone.now()
     emails(3, S.DELIVERED, 100 * HOUR, now, sensitive=False)
-    erase.erase_due(now)
-    looked = State.objects.get(name=erase.MEMORY).value["looked"]
-    assert set(looked) == set(KEPT)
-    assert all(datetime.fromisoformat(looked[state]) == now - KEPT[state] for state in KEPT)
-    with django_assert_max_num_queries(60):
-        erase.erase_due(now + MINUTE)
+    emails(3, S.DELIVERED, 100 * HOUR, now)
+    assert erase.erase_due(now)["erased"] == 3
+    with django_assert_max_num_queries(12):
+        assert erase.erase_due(now + MINUTE)["erased"] == 0
 
 
 def test_a_template_declared_sensitive_covers_mails_that_are_stored_already() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from emailoffload.delivery import message
+from emailoffload.delivery import message, transport
 from emailoffload.delivery import ses as product
 from tests.fake_ses import FakeSes, Reply
 from tests.outbox.factory import parts
@@ -124,7 +124,7 @@ def test_a_connection_that_was_idle_is_not_used_again(ses: FakeSes, monkeypatch:
     product.wake()
     product.send(request())
     assert ses.connections == 1
-    monkeypatch.setattr(product, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(transport, "IDLE_SECONDS", 0.0)
     product.wake()
     assert product.send(request()).kind == "accepted"
     assert ses.connections == 2

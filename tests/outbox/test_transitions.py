@@ -125,9 +125,9 @@ class TestMoves:
         assert Attempt.objects.get().outcome == "unknown"
 
     def test_recovery_leaves_what_is_alive_and_what_a_release_holds(self) -> None:
-        now = timezone.now()
-        alive = self.sending("alive", until=now + timedelta(minutes=1))
+        alive = self.sending("alive", until=timezone.now() + timedelta(minutes=1))
         held, silent = queue_emails(2)
+        now = timezone.now()
         Email.objects.filter(pk=held.pk).update(lease="rhand", leased_until=now + timedelta(days=3650))
         Email.objects.filter(pk=silent.pk).update(lease="dead", leased_until=now - timedelta(seconds=1))
         assert transitions.interrupted(now) == (1, 0)
