@@ -19,10 +19,9 @@ from django.db.models.functions import Now
 
 from emailoffload.delivery import ses
 from emailoffload.delivery.errors import Outcome
+from emailoffload.outbox import deadlocks
 from emailoffload.outbox.models import State
 
-DEADLOCK = 1213
-TRIES = 8
 BUCKET = "ses_rate"
 ACCOUNT = "ses_account"
 ACCOUNT_SECONDS = 60.0
@@ -70,18 +69,14 @@ def reserve(wanted: int, rate: float) -> tuple[int, float]:
 
     What is reserved and not sent is lost to the bucket: at most a moment of sending.
     """
-    for _ in range(TRIES):
-        try:
-            return _reserve(wanted, rate)
-        except State.DoesNotExist:
-            with suppress(OperationalError):
-                # Made outside of the transaction that locks it: two that insert and then lock would deadlock.
-                # Several that insert at the same moment may all the same; then one of them has made it.
-                State.objects.bulk_create([State(name=BUCKET)], ignore_conflicts=True)
-        except OperationalError as error:
-            if not error.args or error.args[0] != DEADLOCK:
-                raise
-    return _reserve(wanted, rate)
+    try:
+        return deadlocks.survive(lambda: _reserve(wanted, rate))
+    except State.DoesNotExist:
+        with suppress(OperationalError):
+            # Made outside of the transaction that locks it: two that insert and then lock would deadlock.
+            # Several that insert at the same moment may all the same; then one of them has made it.
+            State.objects.bulk_create([State(name=BUCKET)], ignore_conflicts=True)
+    return deadlocks.survive(lambda: _reserve(wanted, rate))
 
 
 def _reserve(wanted: int, rate: float) -> tuple[int, float]:

@@ -8,6 +8,7 @@ dies Moodle goes on by itself. Moodle's own "run now" waits ten seconds for it: 
 from __future__ import annotations
 
 import hashlib
+import threading
 import zlib
 from dataclasses import dataclass
 from types import TracebackType
@@ -170,6 +171,7 @@ class CronLock:
         self.reason = ""
         self._connection: BaseDatabaseWrapper | None = None
         self._connection_id = 0
+        self._one_at_a_time = threading.Lock()
 
     def __enter__(self) -> Self:
         found = lock_availability()
@@ -177,6 +179,8 @@ class CronLock:
             self.reason = found.reason
             return self
         connection = connections["moodle"].copy()
+        # Whoever claims under the lock may do so in another thread than the one that took it.
+        connection.inc_thread_sharing()
         try:
             with connection.cursor() as cursor:
                 # A hold may be quiet for longer than the server's patience with idle connections.
@@ -196,27 +200,29 @@ class CronLock:
 
     def still_held(self) -> bool:
         """Whether the lock is ours at this moment; False also when its connection is lost."""
-        if self._connection is None:
-            return False
-        try:
-            with self._connection.cursor() as cursor:
-                cursor.execute("SELECT IS_USED_LOCK(%s)", [self.name])
-                return bool(cursor.fetchone()[0] == self._connection_id)
-        except DatabaseError:
-            return False
+        with self._one_at_a_time:
+            if self._connection is None:
+                return False
+            try:
+                with self._connection.cursor() as cursor:
+                    cursor.execute("SELECT IS_USED_LOCK(%s)", [self.name])
+                    return bool(cursor.fetchone()[0] == self._connection_id)
+            except DatabaseError:
+                return False
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        connection, self._connection = self._connection, None
-        self.acquired = False
-        if connection is None:
-            return
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT RELEASE_LOCK(%s)", [self.name])
-        except DatabaseError:
-            # The connection is gone, and the lock with it.
-            return
-        finally:
-            connection.close()
+        with self._one_at_a_time:
+            connection, self._connection = self._connection, None
+            self.acquired = False
+            if connection is None:
+                return
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT RELEASE_LOCK(%s)", [self.name])
+            except DatabaseError:
+                # The connection is gone, and the lock with it.
+                return
+            finally:
+                connection.close()

@@ -13,13 +13,14 @@ import datetime as dt
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from emailoffload.outbox import bulk, content
+from emailoffload.outbox import bulk, content, deadlocks
 from emailoffload.outbox.models import Claim, Content, Email, Run
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.sources import reasons
@@ -97,7 +98,7 @@ def intend(candidates: Sequence[Candidate], run: Run | None) -> Intended:
         taken = _taken(candidates)
         fresh = [candidate for candidate in candidates if candidate.row_id not in taken]
         try:
-            return Intended(_store(fresh, run), taken)
+            return Intended(deadlocks.survive(partial(_store, fresh, run)), taken)
         except IntegrityError:
             continue  # another process stored the same intent after we looked; look again
     return Intended({}, {candidate.row_id: reasons.CLAIM_IN_PROGRESS for candidate in candidates})
@@ -222,6 +223,10 @@ def settle(won: Collection[int], lost: Collection[int]) -> int:
 
     Mails of lost claims are dropped, nobody was promised them.
     """
+    return deadlocks.survive(lambda: _settle(won, lost))
+
+
+def _settle(won: Collection[int], lost: Collection[int]) -> int:
     now = timezone.now()
     with transaction.atomic():
         claimed = 0

@@ -38,14 +38,14 @@ class RenderedMail:
     reply_to_address: str
     reply_to_name: str
     subject: str
-    text: str
-    html: str | None
+    text: str = field(repr=False)
+    html: str | None = field(repr=False)
     recipient_id: int | None = None
     """Moodle's user id of the recipient; None for an address without a user."""
     sensitive: bool = False
     origin: str = ""
     """Why a copy has this recipient, in words; '' for the mail to the user."""
-    attachments: tuple[Attachment, ...] = ()
+    attachments: tuple[Attachment, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Candidate:
     completiontime: int
     company_id: int | None = None
     company_name: str = ""
-    mails: tuple[RenderedMail, ...] = ()
+    mails: tuple[RenderedMail, ...] = field(default=(), repr=False)
     template: str = ""
     """IOMAD's name of the kind of mail; '' for reminders."""
     rearm: int = 0

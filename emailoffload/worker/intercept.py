@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.conf import settings
 
 from emailoffload.delivery import health
-from emailoffload.moodle import claims, cronlock, variants
+from emailoffload.moodle import cronlock, variants
 from emailoffload.moodle.errors import MoodleProblem, TaskMissing, check_reachable, require_ready, translated
-from emailoffload.outbox import content, intents, switches
+from emailoffload.outbox import content, switches
 from emailoffload.sources import reasons, registry
 from emailoffload.sources.protocol import Candidate, Clock, Decision, Row, Source
-from emailoffload.worker import killpoints, lease, row_errors, runs, stopping
+from emailoffload.worker import claiming, lease, row_errors, runs, stopping
 from emailoffload.worker.intercept_result import InterceptResult
 from emailoffload.worker.recover_intents import recover_intents
 
@@ -132,15 +131,20 @@ class _Pass:
         self.variant = require_ready(source)
         self.name = source
         self.room = health.Room(0, 0)
-        self.lock_target = ""
-        """The task whose lock guards due rows, as Moodle stores its name."""
-        self.lock_refusal = ""
-        """Why due rows stay with Moodle for the rest of this pass."""
+        self.claimer = claiming.Claimer(source, recording, lock)
 
     def go(self, above: int) -> None:
         """Run the pass over the rows with an id beyond `above`."""
         content.ensure_keys()
         recover_intents()
+        try:
+            self._look(above)
+            self.claimer.wait()
+        finally:
+            self.claimer.close()
+            self.result.add(self.claimer.result)
+
+    def _look(self, above: int) -> None:
         now = int(time.time())
         refusal: str | None = None
         size = min(FIRST_BATCH, settings.CLAIM_BATCH_SIZE)
@@ -168,10 +172,11 @@ class _Pass:
         refusal = self._why_not()
         if not refusal:
             self.source: Source[Any] = registry.get(self.name, self.variant)
+            self.claimer.source = self.source
             if cronlock.lock_availability().kind is None:
-                self.lock_refusal = reasons.LOCK_UNAVAILABLE
+                self.claimer.refusal = reasons.LOCK_UNAVAILABLE
             else:
-                self.lock_target = self._target()
+                self.claimer.target = self._target()
         return refusal
 
     def _target(self) -> str:
@@ -180,7 +185,7 @@ class _Pass:
         except TaskMissing as problem:
             # Rows of the future are claimed all the same; the doctor reports the missing task.
             self.recording.message = str(problem)
-            self.lock_refusal = reasons.LOCK_UNAVAILABLE
+            self.claimer.refusal = reasons.LOCK_UNAVAILABLE
             return ""
         if self.lock is not None and self.lock.classname != target:
             raise ValueError(f"the lock of {self.lock.classname} guards no rows of {self.name}")
@@ -231,13 +236,9 @@ class _Pass:
         if not self.shadow:
             row_errors.record(self.name, damaged, {row.id: row for row in rows})
         if self.shadow:
-            self._count(decisions, {candidate.row_id for candidate in candidates})
+            self.result.count_claimed(decisions, {candidate.row_id for candidate in candidates})
             return
-        for under_lock in (True, False):
-            part = [candidate for candidate in candidates if candidate.under_lock is under_lock]
-            for start in range(0, len(part), settings.CLAIM_BATCH_SIZE):
-                won = self._claim(part[start : start + settings.CLAIM_BATCH_SIZE], under_lock=under_lock)
-                self._count(decisions, won)
+        self.claimer.claim(decisions, candidates)
 
     def _admitted(self, decisions: Sequence[Decision]) -> list[Candidate]:
         """The candidates that there is room for; those whose mails carry credentials come first."""
@@ -257,122 +258,17 @@ class _Pass:
         """The rows that are worth rendering: due ones are not while Moodle's cron holds its lock."""
         limit = int(time.time()) + settings.CLAIM_MARGIN_SECONDS
         due = sum(row.due < limit for row in rows)
-        if due and not self.lock_refusal and not self.shadow:
-            self.lock_refusal = self._lock_state()
+        # While a batch is being claimed the lock is our own, or the claimer finds that it is not.
+        if due and not self.claimer.refusal and not self.claimer.busy and not self.shadow:
+            self.claimer.refusal = self._lock_state()
+        refusal = self.claimer.refusal
         for row in rows:
-            if self.lock_refusal and row.due < limit:
-                self.result.left[self.lock_refusal] += 1
+            if refusal and row.due < limit:
+                self.result.left[refusal] += 1
             else:
                 yield row
 
     def _lock_state(self) -> str:
         """'' if the cron lock is ours or free now and nothing else stands in the way; else the reason."""
-        free = self.lock.still_held() if self.lock else cronlock.is_free(self.lock_target)
+        free = self.lock.still_held() if self.lock else cronlock.is_free(self.claimer.target)
         return self.source.obstacle() if free else reasons.CRON_RUNNING
-
-    def _locked(self) -> AbstractContextManager[cronlock.CronLock]:
-        """The cron lock for the time of a claim: the caller's, or one that is taken now."""
-        return nullcontext(self.lock) if self.lock else cronlock.CronLock(self.lock_target)
-
-    def _count(self, decisions: Iterable[Decision], won: set[int]) -> None:
-        for decision in decisions:
-            if decision.row_id in won and decision.candidate is not None:
-                self.result.claimed += 1
-                self.result.mails += len(decision.candidate.mails)
-                self.result.reasons[decision.reason] += 1
-
-    def _claim(self, candidates: Sequence[Candidate], *, under_lock: bool) -> set[int]:
-        """Intend, claim and settle a batch; returns Moodle's ids of the rows won."""
-        if not candidates:
-            return set()
-        if not under_lock:
-            return self._make(candidates, None)
-        if self.lock_refusal:
-            # They were not due yet when the batch was begun.
-            self.result.left[self.lock_refusal] += len(candidates)
-            return set()
-        with self._locked() as lock:
-            ours = lock.acquired and lock.still_held()
-            refusal = self.source.obstacle() if ours else reasons.CRON_RUNNING
-            if refusal:
-                self.lock_refusal = refusal
-                self.result.left[refusal] += len(candidates)
-                return set()
-            return self._make(self._as_of_now(candidates), lock)
-
-    def _as_of_now(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Due candidates that still hold what was read, with the values to write as of this moment.
-
-        Only now that the lock is ours no run can be in progress: a row that holds its old values here was
-        handled by none, and a later run writes later times than ours (`claims`, facts §3.2).
-        """
-        now = int(time.time())
-        held = claims.values(self.name, [candidate.row_id for candidate in candidates])
-        fresh = [c for c in candidates if held.get(c.row_id) == claims.values_of(self.name, c.before)]
-        self.result.lost += len(candidates) - len(fresh)
-        return [self.source.as_of(candidate, now) for candidate in fresh]
-
-    def _make(self, candidates: Sequence[Candidate], lock: cronlock.CronLock | None) -> set[int]:
-        """Steps 1 to 3 for one batch; `lock` is Moodle's cron lock where the rows are already due."""
-        begun = time.time()
-        intended = intents.intend(candidates, self.recording.row)
-        self.result.left.update(intended.left.values())
-        if not intended.claims:
-            return set()
-        killpoints.reached("after_intent")
-        try:
-            won = self._apply(intended)
-            won -= self._undo(intended, self._too_late(intended, won, lock, begun))
-        except (claims.ClaimUnknown, claims.RowsLocked) as error:
-            # The rows will tell: recovery settles these intents when Moodle's database is back.
-            self.result.errors += 1
-            raise MoodleProblem(
-                str(error), cure="Check Moodle's database; what was being claimed is settled by itself."
-            ) from error
-        killpoints.reached("after_claim")
-        ours = {claim.row_id: claim.pk for claim in intended.claims.values()}
-        intents.settle([ours[row] for row in won], [ours[row] for row in ours.keys() - won])
-        killpoints.reached("after_marking")
-        return won
-
-    def _apply(self, intended: intents.Intended) -> set[int]:
-        try:
-            won = claims.apply(self.name, _swaps(intended.claims.values()))
-        except claims.RowsLocked:
-            # One locked row must not end the pass: this batch waits for the next one.
-            self.result.left[reasons.ROWS_LOCKED] += len(intended.claims)
-            return set()
-        self.result.lost += len(intended.claims) - len(won)
-        return won
-
-    def _too_late(
-        self, intended: intents.Intended, won: set[int], lock: cronlock.CronLock | None, begun: float
-    ) -> set[int]:
-        """Rows whose claim may not have been committed before a run of Moodle's could read them as due.
-
-        Also all rows of a process that slept for so long since its intent that recovery may have given the
-        intent up and forgotten its mails.
-        """
-        now = time.time()
-        if now - begun > settings.LEASE_SECONDS:
-            log.warning("a claim of %s rows took longer than a lease; they are handed back", len(won))
-            return set(won)
-        if lock is None:
-            return {row for row in won if intended.claims[row].due_at.timestamp() <= now}
-        if lock.still_held():
-            return set()
-        log.warning("the cron lock was lost during a claim of %s rows; they are handed back", len(won))
-        return set(won)
-
-    def _undo(self, intended: intents.Intended, rows: set[int]) -> set[int]:
-        """Reverse claims that may have come too late: whatever Moodle's run does then, it does alone."""
-        if rows:
-            claims.apply(
-                self.name, [swap.reversed() for swap in _swaps(intended.claims[row] for row in rows)]
-            )
-            self.result.left[reasons.COMMITTED_LATE] += len(rows)
-        return rows
-
-
-def _swaps(rows: Iterable[intents.Stored]) -> list[claims.Swap]:
-    return [claims.swap_of(claim.source, claim.row_id, claim.before, claim.after) for claim in rows]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from emailoffload.sources.protocol import Decision
 
 
 @dataclass
@@ -27,6 +29,21 @@ class InterceptResult:
     busy: bool = False
     refused: str = ""
     cure: str = ""
+
+    def count_claimed(self, decisions: Iterable[Decision], won: Collection[int]) -> None:
+        """Count those of the decisions whose rows were won."""
+        for decision in decisions:
+            if decision.row_id in won and decision.candidate is not None:
+                self.claimed += 1
+                self.mails += len(decision.candidate.mails)
+                self.reasons[decision.reason] += 1
+
+    def add(self, other: InterceptResult) -> None:
+        """Add another's counts."""
+        for name in ("seen", "claimed", "lost", "mails", "errors", "seconds"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.left.update(other.left)
+        self.reasons.update(other.reasons)
 
     def as_dict(self) -> dict[str, Any]:
         """The counts under stable keys, for `--json`, the run's record and django-q's result."""
@@ -53,10 +70,7 @@ def merged(results: Mapping[str, InterceptResult]) -> dict[str, Any]:
     """
     total = InterceptResult()
     for result in results.values():
-        for name in ("seen", "claimed", "lost", "mails", "errors", "seconds"):
-            setattr(total, name, getattr(total, name) + getattr(result, name))
-        total.left.update(result.left)
-        total.reasons.update(result.reasons)
+        total.add(result)
     total.shadow = any(result.shadow for result in results.values())
     total.busy = all(result.busy for result in results.values())
     refused = {name: result for name, result in results.items() if result.refused}

@@ -18,7 +18,7 @@ from django.db import connections
 from django.utils import timezone
 
 from emailoffload.delivery import rate
-from emailoffload.outbox import switches, transitions
+from emailoffload.outbox import deadlocks, switches, transitions
 from emailoffload.outbox.models import Content
 from emailoffload.outbox.states import EmailState
 from emailoffload.worker import eligibility, outcomes
@@ -108,7 +108,10 @@ class Supply:
         if quota is not None:
             wanted = min(wanted, quota - here)
             short = self._is_short(quota, now)
-        ids = transitions.lease_due(wanted, self.token, now=now, until=self.until(), sensitive_first=short)
+        until = self.until()
+        ids = deadlocks.survive(
+            lambda: transitions.lease_due(wanted, self.token, now=now, until=until, sensitive_first=short)
+        )
         if ids:
             self.leased = set(ids)
             self._look_at(ids, batch, now)

@@ -60,7 +60,7 @@ def store(*, source: str = "iomad_queue", template: str = "user_create", sensiti
     )  # fmt: skip
     claim = intents.intend([candidate], None).claims[4711]
     intents.settle([claim.pk], [])
-    return Email.objects.get(claim=claim)
+    return Email.objects.get(claim_id=claim.pk)
 
 
 def database_dump() -> bytes:
