@@ -39,7 +39,7 @@ def due(now: datetime) -> Q:
     unsent = now - timedelta(hours=settings.SENSITIVE_UNSENT_HOURS)
     by_acceptance = Q(accepted_at__lte=accepted) | Q(accepted_at__isnull=True, state_at__lte=accepted)
     return (
-        Q(state__in=AT_ONCE)
+        Q(state__in=AT_ONCE, state_at__lte=now)
         | Q(by_acceptance, state__in=AFTER_ACCEPTANCE)
         | Q(state__in=UNSENT, state_at__lte=unsent)
     )
