@@ -18,7 +18,7 @@ from django.db import connections
 
 from emailoffload.moodle import claims, cronlock
 from emailoffload.moodle.errors import MoodleProblem
-from emailoffload.outbox import intents
+from emailoffload.outbox import intents, switches
 from emailoffload.sources import reasons
 from emailoffload.sources.protocol import Candidate, Decision, Source
 from emailoffload.worker import killpoints, runs
@@ -66,6 +66,10 @@ class Claimer:
         self._thread.shutdown()
 
     def _all(self, decisions: Sequence[Decision], candidates: Sequence[Candidate]) -> None:
+        if switches.pause().claims:
+            # Somebody paused while these were rendered.
+            self.result.left[reasons.CLAIMS_PAUSED] += len(candidates)
+            return
         for under_lock in (True, False):
             part = [candidate for candidate in candidates if candidate.under_lock is under_lock]
             for start in range(0, len(part), settings.CLAIM_BATCH_SIZE):

@@ -19,7 +19,7 @@ from emailoffload.outbox.models import Claim, Email, Run
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.sandbox.ses_server import SandboxSES
 from emailoffload.sources import reasons
-from emailoffload.worker import dispatch, intercept
+from emailoffload.worker import claiming, dispatch, intercept
 from emailoffload.worker.intercept_result import InterceptResult
 from emailoffload.worker.recover_intents import recover_intents
 from tests.claims.queue import candidate, queue_again, queued, rows, some
@@ -114,7 +114,7 @@ def test_a_claim_ahead_that_was_committed_after_its_due_time_is_undone(
 
     monkeypatch.setattr(claims, "apply", slow)
     clock = SimpleNamespace(time=lambda: time.time() + offset[0], monotonic=time.monotonic)
-    monkeypatch.setattr(intercept, "time", clock)
+    monkeypatch.setattr(claiming, "time", clock)
     assert run().left == {reasons.COMMITTED_LATE: 3}
     assert rows(moodle, ids) == before
     assert not Email.objects.exists()
@@ -124,7 +124,7 @@ def test_a_row_that_iomad_sent_between_our_look_and_our_lock_is_lost_not_doubled
     moodle: Moodle, ses: SandboxSES, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = queued(moodle, 3)
-    whole = intercept._Pass._claim
+    whole = claiming.Claimer._claim
 
     def after_iomads_run(self: Any, candidates: Any, *, under_lock: bool) -> set[int]:
         moodle.execute(
@@ -132,7 +132,7 @@ def test_a_row_that_iomad_sent_between_our_look_and_our_lock_is_lost_not_doubled
         )
         return whole(self, candidates, under_lock=under_lock)
 
-    monkeypatch.setattr(intercept._Pass, "_claim", after_iomads_run)
+    monkeypatch.setattr(claiming.Claimer, "_claim", after_iomads_run)
     result = run()
     assert (result.claimed, result.lost) == (2, 1)
     assert rows(moodle, ids[:1]) == [(ids[0], 1800000000, 1800000000)]

@@ -12,7 +12,7 @@ from emailoffload.moodle import claims, cronlock
 from emailoffload.outbox.models import Claim, Email
 from emailoffload.sandbox.ses_server import SandboxSES
 from emailoffload.sources import reasons
-from emailoffload.worker import intercept
+from emailoffload.worker import claiming, intercept
 from tests.conftest import Moodle
 
 pytestmark = pytest.mark.django_db(databases=["default", "moodle"], transaction=True)
@@ -61,7 +61,7 @@ def test_a_claim_ahead_that_was_committed_late_is_undone(
     before = three(moodle, due=300 if seconds < 3600 else 7000)
     offset = [0]
     clock = SimpleNamespace(time=lambda: time.time() + offset[0], monotonic=time.monotonic)
-    monkeypatch.setattr(intercept, "time", clock)
+    monkeypatch.setattr(claiming, "time", clock)
     after_the_claim(monkeypatch, lambda: offset.__setitem__(0, seconds))
     nothing_is_claimed(moodle, before)
 

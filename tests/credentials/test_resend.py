@@ -252,6 +252,7 @@ def test_a_copy_to_an_address_without_an_account_is_sent_again(
     assert dispatch.run(until_empty=True).sent == 1
 
 
+@pytest.mark.django_db(databases=["default", "moodle"], transaction=True)
 def test_while_moodle_cannot_be_asked_a_resend_waits_even_beyond_its_deadline(
     ses: FakeSes, source: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connections
-from django.test.utils import CaptureQueriesContext
 
 from emailoffload.delivery import rate
 from emailoffload.moodle import cronlock
@@ -19,6 +17,7 @@ from emailoffload.sources import reasons
 from emailoffload.sources.reengagement import timing
 from emailoffload.worker import intercept
 from tests.conftest import Moodle
+from tests.queries import counted
 
 pytestmark = pytest.mark.django_db(databases=["default", "moodle"], transaction=True)
 ACTIVITY, DAY = 13, 86400
@@ -318,12 +317,9 @@ def test_a_pass_costs_a_bounded_number_of_queries_whatever_it_finds(
     costs = []
     for part in ("MOD(id, 100) = 1", "MOD(id, 2) = 0"):
         moodle.execute(f"UPDATE mdl_reengagement_inprogress SET emailtime = %s WHERE {part}", [now + 400])
-        with (
-            CaptureQueriesContext(connections["moodle"]) as theirs,
-            CaptureQueriesContext(connections["default"]) as ours,
-        ):
+        with counted() as statements:
             result = intercept.run()
-        costs.append((result.claimed, len(theirs), len(ours)))
+        costs.append((result.claimed, statements["moodle"], statements["default"]))
     (few, theirs_few, ours_few), (many, theirs_many, ours_many) = costs
     assert (few, many) == (20, 1000)
     assert theirs_many <= theirs_few + 3, "only lists longer than a thousand are split"

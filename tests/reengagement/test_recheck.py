@@ -14,7 +14,7 @@ from emailoffload.outbox.models import Claim, Email, RowError
 from emailoffload.sandbox.ses_server import SandboxSES
 from emailoffload.sources import reasons
 from emailoffload.sources.reengagement.texts import TextRenderer
-from emailoffload.worker import dispatch, intercept, outcomes
+from emailoffload.worker import dispatch, eligibility, intercept, outcomes
 from tests.conftest import Moodle
 from tests.reengagement.test_decisions import ACTIVITY, soon
 
@@ -123,11 +123,20 @@ def test_a_pass_asks_moodle_again_through_a_new_connection_where_its_own_broke(
         all_due()
         return count
 
+    barred = eligibility._barred
+    broken: list[bool] = []
+
+    def break_once(*args: Any) -> Any:
+        if not broken:
+            broken.append(True)
+            with connections["moodle"].cursor() as cursor:
+                cursor.execute("SELECT CONNECTION_ID()")
+                moodle.execute("KILL %s", cursor.fetchone())
+        return barred(*args)
+
     monkeypatch.setattr(outcomes, "postpone", postpone_for_no_time)
+    monkeypatch.setattr(eligibility, "_barred", break_once)
     all_due()
-    with connections["moodle"].cursor() as cursor:
-        cursor.execute("SELECT CONNECTION_ID()")
-        moodle.execute("KILL %s", cursor.fetchone())
     result = dispatch.run(budget=5.0)
     assert (result.retried, result.sent) == (1, 1)
 
