@@ -309,9 +309,10 @@ def test_an_unsupported_plugin_is_refused_before_anything_is_read_or_claimed(
 
 
 def test_a_pass_costs_a_bounded_number_of_queries_whatever_it_finds(
-    moodle: Moodle, ses: SandboxSES, settings: Any
+    moodle: Moodle, ses: SandboxSES, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.CLAIM_BATCH_SIZE = 1000
+    monkeypatch.setattr(intercept, "FIRST_BATCH", 1000)
     moodle.execute("DELETE FROM mdl_reengagement_inprogress WHERE reengagement NOT BETWEEN 13 AND 16")
     now = int(time.time())
     costs = []
