@@ -241,11 +241,12 @@ def mailer_wrapped(text: str) -> str:
     space.
     """
     lines = text.split("\n")
-    if any(
-        len(line) > MAILER_WIDTH // 4 and len(line.encode()) > MAILER_WIDTH and " " in line for line in lines
+    # No line with more bytes than this many characters of four bytes: the quick way to say "nothing to do".
+    if max(map(len, lines)) <= MAILER_WIDTH // 4 or not any(
+        len(line.encode()) > MAILER_WIDTH and " " in line for line in lines if len(line) > MAILER_WIDTH // 4
     ):
-        return "\n".join(map(_mailer_wrap, lines))
-    return text
+        return text
+    return "\n".join(map(_mailer_wrap, lines))
 
 
 def _mailer_wrap(line: str) -> str:
