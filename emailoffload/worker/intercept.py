@@ -27,7 +27,7 @@ from emailoffload.worker.intercept_result import InterceptResult
 from emailoffload.worker.recover_intents import recover_intents
 
 log = logging.getLogger(__name__)
-FIRST_BATCH = 64
+FIRST_BATCH = 128
 """A pass begins with few rows at a time, so that sending begins at once, and doubles them."""
 ROW_ERRORS = frozenset(
     {

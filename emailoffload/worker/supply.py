@@ -26,7 +26,7 @@ from emailoffload.worker.senders import Job
 
 BATCH = 512
 """Mails leased and rechecked at a time, at most."""
-LEAST = 64
+LEAST = 128
 """Mails leased at a time, at least, where so many are due."""
 RECHECK_SECONDS = 10.0
 """At a slow rate no more is leased than leaves in this time: a recheck must not be older."""
