@@ -88,8 +88,17 @@ def moment(seconds: int) -> dt.datetime:
     return dt.datetime.fromtimestamp(seconds, dt.UTC)
 
 
-def intend(candidates: Sequence[Candidate], run: Run | None) -> Intended:
-    """Store the intent to claim, with the rendered mails, in one transaction.
+Sealed = Mapping[int, Sequence[tuple[str, bytes]]]
+"""What the mails of candidates say, as `content.seal` gives it, by Moodle's row id."""
+
+
+def seal(candidates: Sequence[Candidate]) -> Sealed:
+    """Seal the mails of candidates: the part of storing them that needs no database."""
+    return {candidate.row_id: [content.seal(mail) for mail in candidate.mails] for candidate in candidates}
+
+
+def intend(candidates: Sequence[Candidate], run: Run | None, sealed: Sealed | None = None) -> Intended:
+    """Store the intent to claim, with the rendered mails, in one transaction; `sealed` saves sealing them here.
 
     Left alone are rows that another process is claiming, releasing or holds, and rows that were handed back to
     Moodle with these very values: claiming those again would take back what a person or a fallback gave away.
@@ -98,7 +107,7 @@ def intend(candidates: Sequence[Candidate], run: Run | None) -> Intended:
         taken = _taken(candidates)
         fresh = [candidate for candidate in candidates if candidate.row_id not in taken]
         try:
-            return Intended(deadlocks.survive(partial(_store, fresh, run)), taken)
+            return Intended(deadlocks.survive(partial(_store, fresh, run, sealed or seal(fresh))), taken)
         except IntegrityError:
             continue  # another process stored the same intent after we looked; look again
     return Intended({}, {candidate.row_id: reasons.CLAIM_IN_PROGRESS for candidate in candidates})
@@ -123,23 +132,22 @@ def _taken(candidates: Sequence[Candidate]) -> dict[int, str]:
     return taken
 
 
-def _store(candidates: Sequence[Candidate], run: Run | None) -> dict[int, Stored]:
+def _store(candidates: Sequence[Candidate], run: Run | None, sealed: Sealed) -> dict[int, Stored]:
     now = timezone.now()
     run_id = run.pk if run else None
     claims = [_claim(candidate, run_id, now) for candidate in candidates]
-    emails: list[dict[str, Any]] = []
-    sealed: list[tuple[str, bytes]] = []
-    for claim, candidate in zip(claims, candidates, strict=True):
-        for mail in candidate.mails:
-            sealed.append(content.seal(mail))
-            emails.append(_email(claim, mail, now))
+    emails = [
+        _email(claim, mail, now)
+        for claim, candidate in zip(claims, candidates, strict=True)
+        for mail in candidate.mails
+    ]
     with transaction.atomic():
         claim_ids = bulk.insert_with_ids(Claim, claims)
         owners = iter(emails)
         for claim_id, candidate in zip(claim_ids, candidates, strict=True):
             for _ in candidate.mails:
                 next(owners)["claim_id"] = claim_id
-        store_emails(emails, sealed)
+        store_emails(emails, [body for candidate in candidates for body in sealed[candidate.row_id]])
     return {
         candidate.row_id: Stored(claim_id, candidate)
         for claim_id, candidate in zip(claim_ids, candidates, strict=True)

@@ -51,8 +51,9 @@ class Claimer:
 
     def claim(self, decisions: Sequence[Decision], candidates: Sequence[Candidate]) -> None:
         """Begin to claim these candidates, once the batch before them is done. Raises what that one raised."""
+        sealed = intents.seal(candidates)
         self.wait()
-        self._batch = self._thread.submit(self._all, decisions, candidates)
+        self._batch = self._thread.submit(self._all, decisions, candidates, sealed)
 
     def wait(self) -> None:
         """Wait for the batch that is being claimed. Raises what it raised."""
@@ -65,7 +66,9 @@ class Claimer:
         self._thread.submit(connections.close_all)
         self._thread.shutdown()
 
-    def _all(self, decisions: Sequence[Decision], candidates: Sequence[Candidate]) -> None:
+    def _all(
+        self, decisions: Sequence[Decision], candidates: Sequence[Candidate], sealed: intents.Sealed
+    ) -> None:
         if switches.pause().claims:
             # Somebody paused while these were rendered.
             self.result.left[reasons.CLAIMS_PAUSED] += len(candidates)
@@ -73,15 +76,18 @@ class Claimer:
         for under_lock in (True, False):
             part = [candidate for candidate in candidates if candidate.under_lock is under_lock]
             for start in range(0, len(part), settings.CLAIM_BATCH_SIZE):
-                won = self._claim(part[start : start + settings.CLAIM_BATCH_SIZE], under_lock=under_lock)
+                few = part[start : start + settings.CLAIM_BATCH_SIZE]
+                won = self._claim(few, sealed, under_lock=under_lock)
                 self.result.count_claimed(decisions, won)
 
-    def _claim(self, candidates: Sequence[Candidate], *, under_lock: bool) -> set[int]:
+    def _claim(
+        self, candidates: Sequence[Candidate], sealed: intents.Sealed, *, under_lock: bool
+    ) -> set[int]:
         """Intend, claim and settle a batch; returns Moodle's ids of the rows won."""
         if not candidates:
             return set()
         if not under_lock:
-            return self._make(candidates, None)
+            return self._make(candidates, sealed, None)
         if self.refusal:
             # They were not due yet when the batch was begun.
             self.result.left[self.refusal] += len(candidates)
@@ -93,7 +99,7 @@ class Claimer:
                 self.refusal = refusal
                 self.result.left[refusal] += len(candidates)
                 return set()
-            return self._make(self._as_of_now(candidates), lock)
+            return self._make(self._as_of_now(candidates), sealed, lock)
 
     def _locked(self) -> AbstractContextManager[cronlock.CronLock]:
         """The cron lock for the time of a claim: the caller's, or one that is taken now."""
@@ -111,10 +117,12 @@ class Claimer:
         self.result.lost += len(candidates) - len(fresh)
         return [self.source.as_of(candidate, now) for candidate in fresh]
 
-    def _make(self, candidates: Sequence[Candidate], lock: cronlock.CronLock | None) -> set[int]:
+    def _make(
+        self, candidates: Sequence[Candidate], sealed: intents.Sealed, lock: cronlock.CronLock | None
+    ) -> set[int]:
         """Steps 1 to 3 for one batch; `lock` is Moodle's cron lock where the rows are already due."""
         begun = time.time()
-        intended = intents.intend(candidates, self.recording.row)
+        intended = intents.intend(candidates, self.recording.row, sealed)
         self.result.left.update(intended.left.values())
         if not intended.claims:
             return set()

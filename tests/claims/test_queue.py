@@ -126,11 +126,11 @@ def test_a_row_that_iomad_sent_between_our_look_and_our_lock_is_lost_not_doubled
     ids = queued(moodle, 3)
     whole = claiming.Claimer._claim
 
-    def after_iomads_run(self: Any, candidates: Any, *, under_lock: bool) -> set[int]:
+    def after_iomads_run(self: Any, candidates: Any, sealed: Any, *, under_lock: bool) -> set[int]:
         moodle.execute(
             "UPDATE mdl_email SET sent = 1800000000, modifiedtime = 1800000000 WHERE id = %s", ids[:1]
         )
-        return whole(self, candidates, under_lock=under_lock)
+        return whole(self, candidates, sealed, under_lock=under_lock)
 
     monkeypatch.setattr(claiming.Claimer, "_claim", after_iomads_run)
     result = run()
