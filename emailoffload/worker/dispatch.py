@@ -199,7 +199,7 @@ class _Pass:
             return False
         if not self._keep():
             return False
-        if self.ready or self.in_flight or self.ended:
+        if self.ready or self.in_flight or self.ended or self.supply.busy:
             return True
         due = next_due(timezone.now() + SOON)
         if due is None:

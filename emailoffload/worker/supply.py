@@ -29,7 +29,7 @@ BATCH = 512
 LEAST = 128
 """Mails leased at a time, at least, where so many are due."""
 RECHECK_SECONDS = 10.0
-"""At a slow rate no more is leased than leaves in this time: a recheck must not be older."""
+"""At a slow rate no more is leased than leaves in this time, in two batches: a recheck must not be older."""
 SHORT_SECONDS = 10.0
 """How long the answer to "is more due than the quota allows?" is used."""
 
@@ -67,6 +67,11 @@ class Supply:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="supply")
         self._fetch: Future[Batch] | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether a batch is being fetched, or is here and was not taken."""
+        return self._fetch is not None
+
     def ask(self, here: int) -> None:
         """Begin to fetch a batch, unless one is being fetched; `here` mails are leased and not yet sent."""
         if self._fetch is None:
@@ -97,7 +102,7 @@ class Supply:
         if pause.sends:
             return Batch(paused=pause.by or "")
         known = rate.known()
-        self.size = max(1, min(BATCH, int(known.rate * RECHECK_SECONDS)))
+        self.size = max(1, min(BATCH, int(known.rate * RECHECK_SECONDS / 2)))
         batch = Batch(known.rate)
         quota = rate.available_24h(known)
         if quota is not None and quota <= here:
