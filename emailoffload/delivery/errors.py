@@ -76,6 +76,8 @@ LOCAL = {
     "SSOTokenLoadError": "The AWS session could not be read. Sign in again.",
     "ConfigParseError": "The AWS configuration file cannot be read.",
     "MetadataRetrievalError": "The AWS credentials could not be fetched. Check the host's role.",
+    "BundleUnreadable": "The certificates to trust cannot be read. Check the file that AWS_CA_BUNDLE or "
+    "REQUESTS_CA_BUNDLE names.",
 }  # fmt: skip
 NOT_TRANSMITTED = {
     "EndpointConnectionError": "No connection to SES: refused, or its name is not known. Check the network "

@@ -9,6 +9,7 @@ transmits a request; what is returned or raised there is handled like its own tr
 from __future__ import annotations
 
 import http.client
+import os
 import select
 import socket
 import ssl
@@ -37,10 +38,16 @@ if TYPE_CHECKING:
 IDLE_SECONDS = 5.0
 """A kept connection that was silent for longer is not used again: its other end may just be closing it, and a
 send into a closing connection has an unknown outcome."""
+LONGEST_ANSWER = 1024 * 1024
+"""Bytes of an answer that are read; SES's are a few hundred."""
 
 
 class HandshakeFailed(EndpointConnectionError):
     """The encrypted connection could not be made: nothing was transmitted."""
+
+
+class BundleUnreadable(Exception):
+    """The file with the certificates to trust is not there, or holds none: no connection is made."""
 
 
 def applies(endpoint: str) -> bool:
@@ -64,7 +71,9 @@ class _Body:
 class Transport:
     """Transmits requests of one endpoint; a handler of botocore's event `before-send`.
 
-    `ca_bundle` is AWS_CA_BUNDLE's file or folder, None for botocore's own certificates. Times are in seconds.
+    `ca_bundle` is the file of the certificates to trust (AWS_CA_BUNDLE, or `ca_bundle` in AWS's configuration); None:
+    that of REQUESTS_CA_BUNDLE, as everywhere in botocore, else those that it brings. Times are in seconds. Raises
+    BundleUnreadable.
     """
 
     def __init__(self, endpoint: str, connect: float, read: float, ca_bundle: str | None) -> None:
@@ -80,7 +89,7 @@ class Transport:
         connection = self._connection(url)
         try:
             answer = _exchange(connection, request, urlsplit(url))
-            body = answer.read()
+            body = _body(answer)
         except TimeoutError as error:
             connection.close()
             raise ReadTimeoutError(endpoint_url=url, error=error) from error
@@ -134,7 +143,7 @@ class Transport:
 def _exchange(
     connection: http.client.HTTPConnection, request: AWSPreparedRequest, url: SplitResult
 ) -> http.client.HTTPResponse:
-    """Write the request, head and body in one piece, and read the head of the answer."""
+    """Write the request and read the head of the answer."""
     target = f"{url.path}?{url.query}" if url.query else url.path
     connection.putrequest(request.method, target, skip_accept_encoding=True)
     for name, value in request.headers.items():
@@ -144,13 +153,27 @@ def _exchange(
     return connection.getresponse()
 
 
+def _body(answer: http.client.HTTPResponse) -> bytes:
+    """The body of an answer, all of it. Raises HTTPException where it breaks off or does not come to an end."""
+    body = answer.read(LONGEST_ANSWER + 1)
+    if answer.length or len(body) > LONGEST_ANSWER:
+        raise http.client.HTTPException("an answer that breaks off or is too long")
+    return body
+
+
 def _ended(sock: socket.socket) -> bool:
-    """Whether the other end has closed a connection on which nothing is to be read."""
+    """Whether the other end has closed a connection, or has said something that nobody asked for."""
+    if isinstance(sock, ssl.SSLSocket) and sock.pending():
+        return True
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return bool(poll.poll(0))
 
 
 def _tls(ca_bundle: str | None) -> ssl.SSLContext:
-    """Certificates are checked as botocore would: against AWS_CA_BUNDLE, else those that it brings."""
-    return ssl.create_default_context(cafile=ca_bundle or get_cert_path(True))
+    """Certificates are checked as botocore would check them. Raises BundleUnreadable."""
+    bundle = ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE") or get_cert_path(True)
+    try:
+        return ssl.create_default_context(cafile=bundle)
+    except OSError as error:
+        raise BundleUnreadable(type(error).__name__) from error
