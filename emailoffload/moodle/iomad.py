@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import connections
@@ -49,8 +49,8 @@ class QueuedText:
     """What a waiting row says. May hold a password in clear text."""
 
     subject: str
-    body: str
-    headers: str | None
+    body: str = field(repr=False)
+    headers: str | None = field(repr=False)
 
 
 def load_texts(ids: Iterable[int]) -> dict[int, QueuedText]:

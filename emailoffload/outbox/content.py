@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from cryptography.exceptions import InvalidTag
@@ -65,8 +65,8 @@ class Parts:
     reply_to_address: str
     reply_to_name: str
     subject: str
-    text: str
-    html: str | None
+    text: str = field(repr=False)
+    html: str | None = field(repr=False)
     attachments: tuple[Attachment, ...] = ()
 
 

@@ -19,7 +19,7 @@ class Attachment:
 
     name: str
     media_type: str
-    content: bytes
+    content: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

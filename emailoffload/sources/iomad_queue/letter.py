@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from emailoffload.moodle.formatting import active_content, php
 from emailoffload.moodle.formatting.html_to_text import html_to_text, mailer_wrapped
@@ -16,8 +16,8 @@ SUBJECT_BYTES = 900
 class Letter:
     """The decoded parts, the same for all recipients; `html` None: a single text part."""
 
-    text: str
-    html: str | None
+    text: str = field(repr=False)
+    html: str | None = field(repr=False)
 
 
 def letter(body: str, branch: int, *, strict: bool) -> Letter:
