@@ -18,7 +18,8 @@ def claims(count: int) -> list[dict[str, Any]]:
     return [
         {
             "ref": uuid.uuid4(), "source": "it's", "row_id": number, "state": "intended", "user_id": number,
-            "after": {}, "before": {"text": "ü % \\ ' \"", "none": None}, "activity_id": 1, "course_id": 2, "due_at": now,
+            "after": {},
+            "before": {"text": "ü % \\ ' \"", "none": None}, "activity_id": 1, "course_id": 2, "due_at": now,
             "created_at": now, "user_name": f"O'Brien % {number} \\",
         }
         for number in range(count)
