@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from emailoffload.moodle import iomad
 from emailoffload.moodle.errors import TaskMissing
 from emailoffload.moodle.formatting.phpserialize import PhpObject
-from emailoffload.outbox.models import RowError
+from emailoffload.outbox.models import Claim, RowError
 from emailoffload.sandbox.ses_server import SandboxSES
 from emailoffload.sources import reasons
 from emailoffload.sources.iomad_queue import scan
@@ -254,6 +254,15 @@ def test_one_bad_row_stops_no_other_and_is_recorded_without_a_word_of_the_mail(
     assert (error.row_id, error.reason) == (rows[1], reasons.BROKEN_ROW)
     assert "ValueError" in error.detail
     assert "hunter2" not in error.detail
+
+
+@pytest.mark.parametrize("due", [-1, -(10**14)])
+def test_a_row_that_is_due_at_no_time_stops_no_other(moodle: Moodle, ses: SandboxSES, due: int) -> None:
+    good, bad, other = queue.put(moodle), queue.put(moodle, due=due), queue.put(moodle)
+    result = intercept.run(source="iomad_queue")
+    assert (result.claimed, result.left) == (2, {reasons.BROKEN_ROW: 1})
+    assert RowError.objects.get().row_id == bad
+    assert set(Claim.objects.values_list("row_id", flat=True)) == {good, other}
 
 
 def test_damaged_rows_are_on_record_with_where_the_damage_is(moodle: Moodle, ses: SandboxSES) -> None:

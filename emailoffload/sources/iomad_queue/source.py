@@ -82,6 +82,10 @@ class QueueSource:
         hopeful = []
         for row in rows:
             reason = self._not_mailed(row.userid, row.companyid, row.templatename or "", gates)
+            if not reason and row.due < 0:
+                # No time that anything was ever due at, and perhaps none that a database can hold.
+                decisions[row.id] = Decision(row.id, reasons.BROKEN_ROW, detail="its due time is none")
+                continue
             if not reason and row.modifiedtime < clock.now + clock.cron_period - iomad.RETENTION_SECONDS:
                 reason = reasons.QUEUED_TOO_LONG
             if reason:
