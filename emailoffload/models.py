@@ -9,9 +9,10 @@ from emailoffload.outbox.models import (
     Lease,
     RowError,
     Run,
+    Shadow,
     State,
 )
-from emailoffload.policy.models import CopyRule, GroupCompany, SensitiveTemplate
+from emailoffload.policy.models import CopyRule, GroupCompany, RoutingRule, SensitiveTemplate
 
 __all__ = [
     "Attempt",
@@ -23,7 +24,9 @@ __all__ = [
     "GroupCompany",
     "Lease",
     "RowError",
+    "RoutingRule",
     "Run",
     "SensitiveTemplate",
+    "Shadow",
     "State",
 ]

@@ -93,6 +93,8 @@ class Claim(models.Model):
     claimed_at = models.DateTimeField(_("claimed"), null=True, blank=True)
     settled_at = models.DateTimeField(_("lost, dropped or released"), null=True, blank=True)
     note = models.CharField(_("note"), max_length=255, blank=True)
+    fallback = models.CharField(_("when the cloud fails"), max_length=6, default="moodle")
+    """moodle, smtp or hold: the policy that held when it was claimed."""
 
     class Meta:
         verbose_name = _("claim")
@@ -180,6 +182,38 @@ class Email(models.Model):
 
     def __str__(self) -> str:
         return str(self.ref)
+
+
+class Shadow(models.Model):
+    """What would have been sent for a row of Moodle's that was not claimed, and what Moodle then did to it."""
+
+    source = models.CharField(_("source"), max_length=30)
+    row_id = models.BigIntegerField(_("row in Moodle"))
+    template = models.CharField(_("template"), max_length=100, blank=True, default="")
+    before = models.JSONField(_("row before"), default=dict)
+    user_id = models.BigIntegerField(_("user"))
+    activity_id = models.BigIntegerField(_("activity"))
+    course_id = models.BigIntegerField(_("course"))
+    company_id = models.BigIntegerField(_("company"), null=True, blank=True)
+    mails = models.PositiveSmallIntegerField(_("mails that we would send"))
+    due_at = models.DateTimeField(_("due"))
+    seen_at = models.DateTimeField(_("rendered"))
+    verdict = models.CharField(_("comparison"), max_length=20, default="waiting")
+    """waiting, sent (Moodle handled the row as foreseen), untouched, gone, changed"""
+    compared_at = models.DateTimeField(_("compared"), null=True, blank=True)
+    detail = models.CharField(_("detail"), max_length=255, blank=True, default="")
+
+    class Meta:
+        verbose_name = _("shadow")
+        verbose_name_plural = _("shadows")
+        constraints = [models.UniqueConstraint(fields=["source", "row_id", "due_at"], name="shadow_once")]
+        indexes = [
+            models.Index(fields=["verdict", "due_at"], name="shadow_verdict"),
+            models.Index(fields=["user_id", "-id"], name="shadow_user"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.row_id}"
 
 
 class Content(models.Model):

@@ -46,6 +46,49 @@ class CopyRule(models.Model):
         return self.name
 
 
+class RoutingRule(models.Model):
+    """Whether mails are offloaded, for how many learners, and what happens when the cloud fails (design §6).
+
+    The scope is the conjunction of what is set, all empty is the whole site; of the rules that match, the one
+    with the most specific scope decides (`policy.routing`).
+    """
+
+    class Mode(models.TextChoices):
+        ON = "on", _("on: we claim and send")
+        SHADOW = "shadow", _("shadow: rendered and compared, nothing is claimed")
+        OFF = "off", _("off: Moodle sends")
+
+    class Fallback(models.TextChoices):
+        MOODLE = "moodle", _("hand back to Moodle, else SMTP, else hold")
+        SMTP = "smtp", _("send by SMTP, else hold")
+        HOLD = "hold", _("hold for a person")
+
+    name = models.CharField(_("name"), max_length=100, unique=True)
+    enabled = models.BooleanField(_("enabled"), default=True)
+    source = models.CharField(_("source"), max_length=30, blank=True, default="")
+    template = models.CharField(_("template"), max_length=100, blank=True, default="")
+    company_id = models.BigIntegerField(_("company id"), null=True, blank=True)
+    course_id = models.BigIntegerField(_("course id"), null=True, blank=True)
+    activity_id = models.BigIntegerField(_("activity id"), null=True, blank=True)
+    mode = models.CharField(_("mode"), max_length=6, choices=Mode, default=Mode.ON)
+    percentage = models.PositiveSmallIntegerField(_("learners, in percent"), default=100)
+    fallback = models.CharField(
+        _("when the cloud fails"), max_length=6, choices=Fallback, default=Fallback.MOODLE
+    )
+    note = models.CharField(_("note"), max_length=255, blank=True, default="")
+
+    class Meta:
+        verbose_name = _("routing rule")
+        verbose_name_plural = _("routing rules")
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(condition=models.Q(percentage__lte=100), name="routing_percentage"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class SensitiveTemplate(models.Model):
     """A template of IOMAD's whose mails carry credentials, beside those that always do (design §5)."""
 
