@@ -192,6 +192,7 @@ SPECS: tuple[Spec, ...] = (
     Spec("CLAIM_MARGIN_SECONDS", whole(0, 3600), "30", "Reminders due sooner than this count as due: clocks of two hosts differ, and a claim takes time.", "30", CLAIMS),
     Spec("CLAIM_BATCH_SIZE", whole(1, 5000), "500", "Rows per claiming statement.", "500", CLAIMS),
     Spec("RENDER_PARITY", choice("default", "strict"), "default", "`strict` reproduces Moodle to the letter; `default` applies the four documented improvements.", "default", CLAIMS),
+    Spec("DEFAULT_FALLBACK", choice("moodle", "smtp", "hold"), "moodle", "What happens to a claimed mail that the cloud does not take, where no routing rule says so: `moodle` hands it back, `smtp` sends it by SMTP, `hold` keeps it for a person. What a policy cannot do falls to the next one of these.", "moodle", CLAIMS),
     Spec("SEND_DEADLINE_SECONDS", whole(60, 172800), "900", "How long after its due time, or after its claim where that is later, a mail that could not be transmitted is tried again; then it is *failed*.", "900", CLAIMS),
     Spec("SES_CONFIGURATION_SET", text, "", "Configuration set that every mail is sent with.", "email-offload", SES),
     Spec("SES_MAX_SEND_RATE", optional(number(0.1, 100000)), "", "Upper bound for mails per second, below what the account allows. Without it: the account's own maximum send rate.", "50", SES),

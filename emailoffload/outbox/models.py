@@ -196,12 +196,16 @@ class Shadow(models.Model):
     course_id = models.BigIntegerField(_("course"))
     company_id = models.BigIntegerField(_("company"), null=True, blank=True)
     mails = models.PositiveSmallIntegerField(_("mails that we would send"))
+    is_last = models.BooleanField(_("last mail owed"), default=False)
+    """Moodle deletes the row with this mail, instead of counting it."""
     due_at = models.DateTimeField(_("due"))
     seen_at = models.DateTimeField(_("rendered"))
     verdict = models.CharField(_("comparison"), max_length=20, default="waiting")
     """waiting, sent (Moodle handled the row as foreseen), untouched, gone, changed"""
     compared_at = models.DateTimeField(_("compared"), null=True, blank=True)
+    """When the comparison was decided."""
     detail = models.CharField(_("detail"), max_length=255, blank=True, default="")
+    """A code of `worker.shadow`: what was seen in Moodle's row."""
 
     class Meta:
         verbose_name = _("shadow")
@@ -287,6 +291,7 @@ class State(models.Model):
     class Meta:
         verbose_name = _("shared state")
         verbose_name_plural = _("shared states")
+        permissions = [("pause", _("Can pause and resume claiming and sending"))]
 
     def __str__(self) -> str:
         return self.name
