@@ -193,6 +193,7 @@ def _claim(candidate: Candidate, run_id: int | None, now: dt.datetime) -> dict[s
         "ordinal": candidate.ordinal,
         "is_last": candidate.is_last,
         "completiontime": candidate.completiontime,
+        "fallback": candidate.fallback,
         "run_id": run_id,
         "due_at": moment(candidate.due),
         "created_at": now,

@@ -81,6 +81,8 @@ class Candidate:
     """IOMAD's name of the kind of mail; '' for reminders."""
     rearm: int = 0
     """Seconds until the next mail, where the value to write depends on the moment of the claim; else 0."""
+    fallback: str = "moodle"
+    """moodle, smtp or hold: what the routing rules say about a cloud that fails."""
 
     @property
     def sensitive(self) -> bool:

@@ -40,6 +40,9 @@ NO_CAPACITY = "no_capacity"
 COMMITTED_LATE = "committed_late"
 ROWS_LOCKED = "rows_locked"
 STOPPED = "stopped"
+ROUTING_OFF = "routing_off"
+ROUTING_SHADOW = "routing_shadow"
+ROLLOUT = "rollout"
 
 COMPANY_UNKNOWN = "company_unknown"
 TEMPLATE_DISABLED = "template_disabled"
@@ -87,6 +90,9 @@ MEANINGS: dict[str, Promise] = {
     COMMITTED_LATE: _("the claim took too long and was undone"),
     ROWS_LOCKED: _("Moodle's database was changing rows at this moment"),
     STOPPED: _("the pass was asked to stop"),
+    ROUTING_OFF: _("a routing rule says that Moodle sends it"),
+    ROUTING_SHADOW: _("a routing rule says to watch only: Moodle sends it, and we compare"),
+    ROLLOUT: _("the roll-out of the routing rule has not reached this learner: Moodle sends it"),
     COMPANY_UNKNOWN: _("the mail belongs to no company, or to one that does not exist"),
     TEMPLATE_DISABLED: _("the company has switched this kind of mail off: IOMAD deletes it unsent"),
     SHOP_ADMIN: _("the mail is for the shop's administrator, who is no user of the site"),

@@ -1,7 +1,7 @@
 """One pass of the interceptor: find due and soon due rows, decide, render, claim (design §3).
 
 Steps for each batch; the numbers are those of design §3.4:
-0. decide and render: what cannot be rendered is never claimed.
+0. decide and render, as far as the routing rules let us: what cannot be rendered is never claimed.
 1. store the intent with the rendered mails (our database).
 2. claim in Moodle's database, for rows already due while we hold Moodle's own cron lock.
 3. mark what was won and what was lost (our database).
@@ -20,11 +20,14 @@ from emailoffload.delivery import health
 from emailoffload.moodle import cronlock, variants
 from emailoffload.moodle.errors import MoodleProblem, TaskMissing, check_reachable, require_ready, translated
 from emailoffload.outbox import content, switches
+from emailoffload.policy.routing import RoutingRules
 from emailoffload.sources import reasons, registry
 from emailoffload.sources.protocol import Candidate, Clock, Decision, Row, Source
 from emailoffload.worker import claiming, lease, row_errors, runs, stopping
+from emailoffload.worker import shadow as shadows
 from emailoffload.worker.intercept_result import InterceptResult
 from emailoffload.worker.recover_intents import recover_intents
+from emailoffload.worker.routing import Router
 
 log = logging.getLogger(__name__)
 FIRST_BATCH = 128
@@ -169,6 +172,7 @@ class _Pass:
 
     def _open(self) -> str:
         """Get ready to claim, now that there is something; returns why nothing may be claimed, or ''."""
+        self.router = Router(self.name, RoutingRules.load())
         refusal = self._why_not()
         if not refusal:
             self.source: Source[Any] = registry.get(self.name, self.variant)
@@ -193,7 +197,9 @@ class _Pass:
 
     def _why_not(self) -> str:
         """A reason for which nothing at all is claimed in this pass, or ''."""
-        if self.shadow:
+        if self.router.off:
+            return reasons.ROUTING_OFF
+        if self.only_watches:
             self.room = health.Room(2**31, 2**31)
             return ""
         if switches.pause().claims:
@@ -207,9 +213,14 @@ class _Pass:
             self.room.sensitive = self.room.ordinary
         return ""
 
+    @property
+    def only_watches(self) -> bool:
+        """Nothing is claimed in this pass, so that neither health nor pause nor lock stand in its way."""
+        return self.shadow or self.router.only_watches
+
     def _no_more(self) -> str:
         """Why nothing more is claimed in this pass, or ''; asked before the work of a batch is done for nothing."""
-        if not self.shadow and switches.pause().claims:
+        if not self.only_watches and switches.pause().claims:
             return reasons.CLAIMS_PAUSED
         return reasons.NO_CAPACITY if self.room.used_up else ""
 
@@ -228,8 +239,9 @@ class _Pass:
         if refusal:
             self.result.left[refusal] += len(rows)
             return
+        rows = self.router.worth_rendering(rows, self.result.left)
         rows = list(self._without_lock(rows))
-        decisions = self.source.decide(rows, self._clock())
+        decisions = self._routed(rows)
         candidates = self._admitted(decisions)
         damaged = [decision for decision in decisions if decision.reason in ROW_ERRORS]
         self.result.errors += len(damaged)
@@ -238,7 +250,19 @@ class _Pass:
         if self.shadow:
             self.result.count_claimed(decisions, {candidate.row_id for candidate in candidates})
             return
-        self.claimer.claim(decisions, candidates)
+        if candidates:
+            self.claimer.claim(decisions, candidates)
+
+    def _routed(self, rows: Sequence[Row]) -> list[Decision]:
+        """Decide and render; what the rules only want watched is recorded and left to Moodle."""
+        if self.router.only_watches and not self.shadow:
+            known = shadows.recorded(self.name, rows)
+            self.result.left.update([reasons.ROUTING_SHADOW] * len(known))
+            rows = [row for row in rows if row.id not in known]
+        routed = self.router.route(self.source.decide(rows, self._clock()))
+        if not self.shadow:
+            shadows.record(routed.watched)
+        return routed.decisions
 
     def _admitted(self, decisions: Sequence[Decision]) -> list[Candidate]:
         """The candidates that there is room for; those whose mails carry credentials come first."""
@@ -259,7 +283,7 @@ class _Pass:
         limit = int(time.time()) + settings.CLAIM_MARGIN_SECONDS
         due = sum(row.due < limit for row in rows)
         # While a batch is being claimed the lock is our own, or the claimer finds that it is not.
-        if due and not self.claimer.refusal and not self.claimer.busy and not self.shadow:
+        if due and not self.claimer.refusal and not self.claimer.busy and not self.only_watches:
             self.claimer.refusal = self._lock_state()
         refusal = self.claimer.refusal
         for row in rows:

@@ -9,7 +9,7 @@ from typing import Any
 from django.db import DatabaseError
 
 from emailoffload.moodle.errors import MoodleProblem, check_reachable
-from emailoffload.worker import lease, runs
+from emailoffload.worker import lease, runs, shadow
 from emailoffload.worker.erase import erase_due
 from emailoffload.worker.recover_intents import recover_intents
 from emailoffload.worker.recover_sends import recover_sends
@@ -37,7 +37,10 @@ class RecoverResult:
 
 
 def run() -> RecoverResult:
-    """One pass. Sends are settled even while Moodle's database cannot be reached; claims then wait."""
+    """One pass, and one of the fallback after it.
+
+    Sends are settled even while Moodle's database cannot be reached; claims then wait.
+    """
     started = time.monotonic()
     result = RecoverResult()
     with lease.hold("recover") as held:
@@ -54,9 +57,13 @@ def run() -> RecoverResult:
             try:
                 check_reachable()
                 result.counts |= recover_intents()
+                result.counts |= shadow.compare()
             except MoodleProblem as problem:
                 result.refused, result.cure = str(problem), problem.cure
                 recording.refused(f"{problem} {problem.cure}")
             result.seconds = time.monotonic() - started
             recording.counts = result.as_dict()
+    # Under a lease and a record of its own: sending by SMTP may last, and must not keep others from recovering.
+    done = fallback.run()
+    result.counts |= {name: done.counts[name] for name in ("handed_back", "smtp", "held")}
     return result
