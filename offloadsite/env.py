@@ -152,6 +152,31 @@ def zone(value: str) -> str:
     return value.strip()
 
 
+def mail_server(value: str) -> dict[str, Any]:
+    """The SMTP server that an address names, as Django's settings EMAIL_HOST and so on.
+
+    Only SMTP: an address of Django's console or file backend would swallow mails.
+    """
+    ports = {"smtp": 25, "smtp+tls": 587, "smtps": 587, "smtp+ssl": 465}
+    scheme = value.strip().split(":", 1)[0]
+    if scheme not in ports:
+        raise Malformed("expected an address that starts with smtp+tls://, smtp+ssl:// or smtp://")
+    try:
+        config: dict[str, Any] = dict(environ.Env.email_url_config(value.strip()))
+    except Exception as error:
+        raise Malformed(f"the address cannot be read ({type(error).__name__})") from None
+    if not config.get("EMAIL_HOST"):
+        raise Malformed("the server's name is missing after the two slashes")
+    return {
+        "host": config["EMAIL_HOST"],
+        "port": config.get("EMAIL_PORT") or ports[scheme],
+        "user": config.get("EMAIL_HOST_USER") or "",
+        "password": config.get("EMAIL_HOST_PASSWORD") or "",
+        "tls": bool(config.get("EMAIL_USE_TLS")),
+        "ssl": bool(config.get("EMAIL_USE_SSL")),
+    }
+
+
 def optional(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     """An empty value means "not given" (None)."""
 
@@ -161,12 +186,13 @@ def optional(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return parse_optional
 
 
-SITE, DATA, MOODLE, CLAIMS, SES, SECURITY, WORKER = (
+SITE, DATA, MOODLE, CLAIMS, SES, FALLBACK, SECURITY, WORKER = (
     "The dashboard",
     "Databases",
     "The Moodle site",
     "Claiming and rendering",
     "Amazon SES",
+    "When the cloud fails",
     "Keys and credentials",
     "The worker",
 )
@@ -199,6 +225,9 @@ SPECS: tuple[Spec, ...] = (
     Spec("SENSITIVE_QUOTA_RESERVE", number(0, 100), "5", "Percent of the account's 24-hour quota that only mails with credentials may use up; other mails stay with Moodle once no more than this is left. On a site without IOMAD nothing needs it: set 0.", "5", SES),
     Spec("SES_CONNECT_TIMEOUT_SECONDS", number(0.1, 60), "3", "How long to wait for a connection to SES.", "3", SES),
     Spec("SES_READ_TIMEOUT_SECONDS", number(0.1, 120), "15", "How long to wait for SES's answer; after it the send is *uncertain*.", "15", SES),
+    Spec("EMAIL_URL", optional(mail_server), "", "SMTP server for mails that neither Amazon SES nor Moodle can send: `smtp+tls://` (STARTTLS, port 587), `smtp+ssl://` (TLS from the start, 465) or `smtp://` (no encryption, 25; only for a server on this host). Certificates are verified. Without it there is no SMTP route.", "smtp+tls://offload:secret@mail.example.org:587", FALLBACK, secret=True),
+    Spec("SMTP_TIMEOUT_SECONDS", number(0.1, 300), "20", "How long to wait for each answer of the SMTP server.", "20", FALLBACK),
+    Spec("UNCERTAIN_AFTER_SECONDS", whole(60, 2592000), "86400", "How long an *uncertain* mail waits for evidence before a person is asked to decide. It is never sent again by itself.", "86400", FALLBACK),
     Spec("DISPATCH_THREADS", whole(1, 256), "32", "Mails in flight per dispatcher.", "32", WORKER),
     Spec("DISPATCH_SLOTS", whole(1, 32), "2", "Dispatchers that may run at once, over all processes and hosts.", "2", WORKER),
     Spec("DISPATCH_BUDGET_SECONDS", whole(1, 3600), "55", "How long one dispatch pass stays on for mails that fall due.", "55", WORKER),

@@ -64,6 +64,8 @@ SES_MAX_SEND_RATE: float | None = _values["SES_MAX_SEND_RATE"]
 SENSITIVE_QUOTA_RESERVE: float = _values["SENSITIVE_QUOTA_RESERVE"]
 SES_CONNECT_TIMEOUT_SECONDS: float = _values["SES_CONNECT_TIMEOUT_SECONDS"]
 SES_READ_TIMEOUT_SECONDS: float = _values["SES_READ_TIMEOUT_SECONDS"]
+SMTP_TIMEOUT_SECONDS: float = _values["SMTP_TIMEOUT_SECONDS"]
+UNCERTAIN_AFTER_SECONDS: int = _values["UNCERTAIN_AFTER_SECONDS"]
 DISPATCH_THREADS: int = _values["DISPATCH_THREADS"]
 DISPATCH_SLOTS: int = _values["DISPATCH_SLOTS"]
 DISPATCH_BUDGET_SECONDS: int = _values["DISPATCH_BUDGET_SECONDS"]
@@ -217,6 +219,19 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": [SELF],
     },
 }
+
+# --- SMTP, the route of mails that neither SES nor Moodle can send. Without EMAIL_URL there is none, and
+# whatever else sends a mail sends it nowhere: never to a console, never to a server that nobody named. ---
+_smtp: dict[str, Any] | None = _values["EMAIL_URL"]
+SMTP_ROUTE: bool = _smtp is not None
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if SMTP_ROUTE else 'dummy'}.EmailBackend"
+EMAIL_HOST: str = _smtp["host"] if _smtp else "localhost"
+EMAIL_PORT: int = _smtp["port"] if _smtp else 25
+EMAIL_HOST_USER: str = _smtp["user"] if _smtp else ""
+EMAIL_HOST_PASSWORD: str = _smtp["password"] if _smtp else ""
+EMAIL_USE_TLS: bool = _smtp["tls"] if _smtp else False
+EMAIL_USE_SSL: bool = _smtp["ssl"] if _smtp else False
+EMAIL_TIMEOUT = SMTP_TIMEOUT_SECONDS
 
 # --- The worker: django-q2 is the trigger, never the truth (design §2) ---
 Q_CLUSTER: dict[str, Any] = {

@@ -96,7 +96,13 @@ def unlease(ids: Collection[int], lease: str) -> int:
 
 
 def mark_sending(
-    items: Sequence[tuple[int, int]], lease: str, holder: str, *, now: datetime, until: datetime
+    items: Sequence[tuple[int, int]],
+    lease: str,
+    holder: str,
+    *,
+    now: datetime,
+    until: datetime,
+    route: str = "ses",
 ) -> set[int]:
     """Record that these emails are about to be transmitted: state `sending`, and a row for each attempt.
 
@@ -119,11 +125,11 @@ def mark_sending(
             still = Email.objects.filter(pk__in=ids, state=S.SENDING, lease=lease)
             won = set(still.values_list("pk", flat=True))
         if won:
-            _begin_attempts(won, holder, now)
+            _begin_attempts(won, holder, now, route)
     return won
 
 
-def _begin_attempts(email_ids: set[int], holder: str, now: datetime) -> None:
+def _begin_attempts(email_ids: set[int], holder: str, now: datetime, route: str) -> None:
     """A row for each attempt, numbered by its email's own count, in one statement.
 
     An attempt that is there already is left alone: this may be asked again after a commit whose answer was lost.
@@ -133,10 +139,10 @@ def _begin_attempts(email_ids: set[int], holder: str, now: datetime) -> None:
         cursor.execute(
             f"INSERT INTO {_ATTEMPTS} (email_id, number, route, started_at, outcome, error_code, error_message,"  # noqa: S608
             " request_id, message_id, holder)"
-            " SELECT e.id, e.attempts, 'ses', %s, 'in_flight', '', '', '', '', %s"
+            " SELECT e.id, e.attempts, %s, %s, 'in_flight', '', '', '', '', %s"
             f" FROM {_EMAILS} e WHERE e.id IN ({ids}) AND NOT EXISTS"
             f" (SELECT 1 FROM {_ATTEMPTS} a WHERE a.email_id = e.id AND a.number = e.attempts)",
-            [_sql_time(now), holder],
+            [route, _sql_time(now), holder],
         )
 
 
@@ -271,7 +277,8 @@ def interrupted(now: datetime, limit: int = 2000) -> tuple[int, int]:
     over = Q(leased_until__lt=now)
     # Ids first: an UPDATE without the primary key would lock every row that it looks at.
     # What is leased was due, which keeps the look within the index of what is due.
-    due = Email.objects.filter(over, state=S.QUEUED, next_try_at__lte=now, lease__gt="")
+    # Mails of the SMTP route stay out of the dispatchers' reach; the fallback finds them itself.
+    due = Email.objects.filter(over, state=S.QUEUED, next_try_at__lte=now, lease__gt="").exclude(route="smtp")
     queued = list(due.values_list("pk", flat=True)[:limit])
     cleared = Email.objects.filter(over, pk__in=queued, state=S.QUEUED).update(lease="", leased_until=None)
     with transaction.atomic():

@@ -62,6 +62,8 @@ class DispatchResult:
     more: bool = False
     """Mails fall due soon that this pass did not wait for."""
     busy: bool = False
+    opened: bool = False
+    """The breaker was opened: what is due may have to go another way."""
     refused: str = ""
     cure: str = ""
 
@@ -151,6 +153,7 @@ def _say_paused(result: DispatchResult, by: str) -> None:
 def _stopped_by(outcome: Outcome, result: DispatchResult) -> None:
     """SES takes nothing from us now: say so, and let nobody claim until it does."""
     health.trip(outcome)
+    result.opened = True
     result.refused, result.cure = f"No mail can be sent now ({outcome.code}).", outcome.message
 
 

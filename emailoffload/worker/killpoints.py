@@ -19,6 +19,10 @@ NAMES = (
     "before_record",
     "release_reserved",
     "release_written",
+    "fallback_reserved",
+    "smtp_before_send",
+    "smtp_after_send",
+    "smtp_before_record",
 )
 _wanted, _, _count = os.environ.get("OFFLOAD_KILL_AT", "").partition(":")
 _left = int(_count or 1)

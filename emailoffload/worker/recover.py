@@ -9,7 +9,7 @@ from typing import Any
 from django.db import DatabaseError
 
 from emailoffload.moodle.errors import MoodleProblem, check_reachable
-from emailoffload.worker import lease, runs, shadow
+from emailoffload.worker import fallback, lease, runs, shadow
 from emailoffload.worker.erase import erase_due
 from emailoffload.worker.recover_intents import recover_intents
 from emailoffload.worker.recover_sends import recover_sends

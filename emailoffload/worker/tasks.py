@@ -14,6 +14,7 @@ from django.conf import settings
 from django_q.tasks import async_task
 
 from emailoffload.worker import dispatch as dispatcher
+from emailoffload.worker import fallback as falling_back
 from emailoffload.worker import intercept as interceptor
 from emailoffload.worker import lease, stopping
 from emailoffload.worker import recover as recovery
@@ -62,6 +63,8 @@ def dispatch() -> dict[str, Any]:
         result = dispatcher.run()
         if result.more and not (result.busy or result.refused or stopping.requested()):
             _enqueue("dispatch")
+        if result.opened:
+            _enqueue("fallback")
     return result.as_dict()
 
 
@@ -69,6 +72,12 @@ def recover() -> dict[str, Any]:
     """One pass of recovery."""
     with _in_worker():
         return recovery.run().as_dict()
+
+
+def fallback() -> dict[str, Any]:
+    """One pass of the fallback, without waiting for the next recovery: the breaker has opened."""
+    with _in_worker():
+        return falling_back.run().as_dict()
 
 
 def dispatch_soon() -> int:

@@ -110,11 +110,11 @@ def test_a_dispatcher_calls_its_successor_only_where_mails_fall_due_soon(ses: Fa
 
 
 @pytest.mark.usefixtures("source")
-def test_a_refused_dispatcher_calls_no_successor(ses: FakeSes) -> None:
+def test_a_refused_dispatcher_calls_no_successor_but_the_fallback(ses: FakeSes) -> None:
     queue_email()
     ses.account["SendingEnabled"] = False
     assert tasks.dispatch()["refused"]
-    assert queued() == []
+    assert queued() == ["fallback"]
 
 
 def test_a_signal_asks_the_pass_of_a_command_to_end_and_is_forgotten_afterwards() -> None:
