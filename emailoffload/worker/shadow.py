@@ -159,9 +159,11 @@ def _claims(source: str, row_ids: Collection[int]) -> tuple[set[Owed], set[Owed]
 def verdict(shadow: Shadow, found: claims.Values | None, now: dt.datetime) -> tuple[str, str] | None:
     """What Moodle did to a row that holds `found` now (None: it is gone): verdict and detail; None to wait."""
     overdue = now - max(shadow.due_at, shadow.seen_at) > _patience()
+    queue = shadow.source == targets.IOMAD_QUEUE
     if found is None:
-        return (SENT, LAST_REMOVED) if shadow.is_last else (GONE, ROW_GONE)
-    if shadow.source == targets.IOMAD_QUEUE:
+        # IOMAD keeps what it sent; the plugin deletes the row with the last mail.
+        return (SENT, LAST_REMOVED) if shadow.is_last and not queue else (GONE, ROW_GONE)
+    if queue:
         sent, modified = found
         if sent is not None:
             return SENT, QUEUE_SENT
