@@ -151,6 +151,10 @@ def main() -> None:
         from emailoffload.worker import dispatch
 
         done = dispatch.run(until_empty=True).as_dict()
+    elif what == "fallback":
+        from emailoffload.worker import fallback
+
+        done = fallback.run(lane=args[0] if args else "").as_dict()
     else:
         raise SystemExit(f"unknown: {what}")
     print(json.dumps(done))

@@ -1,0 +1,207 @@
+"""What people can do with mails that did not go by the cloud: again, to Moodle, by SMTP, or dealt with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from emailoffload.actions.release import release
+from emailoffload.actions.settle import Decision, settle
+from emailoffload.delivery import smtp
+from emailoffload.outbox.models import AuditEntry, Claim, Content, Email
+from emailoffload.outbox.states import ClaimState, EmailState
+from emailoffload.worker import smtp_route
+
+S = EmailState
+DEALT_WITH: Final = "dealt_with"
+MOST = 500
+"""Mails that one request deals with."""
+
+
+@dataclass
+class Acted:
+    """How many mails an action moved, and why it left the others alone: words → mails."""
+
+    done: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing that a person can do: its name, what exactly will happen, for which states, and the doing."""
+
+    title: Promise
+    effect: Promise
+    states: frozenset[str]
+    do: Callable[[Sequence[int], str, str], Acted]
+
+
+def act(name: str, email_ids: Sequence[int], *, actor: str, reason: str) -> Acted:
+    """Do it to at most MOST emails; each that moves leaves an audit entry. Raises KeyError for an unknown action,
+    ValueError without a reason or for too many, and database errors."""
+    if not reason.strip():
+        raise ValueError("this needs a reason")
+    if len(email_ids) > MOST:
+        raise ValueError(f"at most {MOST} mails at a time")
+    action = ACTIONS[name]
+    fit = set(Email.objects.filter(pk__in=email_ids, state__in=action.states).values_list("pk", flat=True))
+    acted = action.do([pk for pk in dict.fromkeys(email_ids) if pk in fit], actor[:150], reason.strip()[:500])
+    others = len(set(email_ids) - fit)
+    if others:
+        acted.refused[_("It has moved on meanwhile.")] += others
+    return acted
+
+
+def _ours(email_ids: Sequence[int]) -> set[int]:
+    """Those of these emails whose claim is ours, which is locked until the transaction ends."""
+    of = dict(Email.objects.filter(pk__in=email_ids).values_list("pk", "claim_id"))
+    locked = Claim.objects.select_for_update().filter(pk__in=set(of.values()), state=ClaimState.CLAIMED)
+    claims = set(locked.order_by("pk").values_list("pk", flat=True))
+    return {pk for pk, claim_id in of.items() if claim_id in claims}
+
+
+def _audit(action: str, ids: Sequence[int] | set[int], actor: str, reason: str) -> None:
+    AuditEntry.objects.bulk_create(
+        AuditEntry(actor=actor, action=action, object_type="email", object_id=str(pk), reason=reason)
+        for pk in sorted(ids)
+    )
+
+
+def _retry(ids: Sequence[int], actor: str, reason: str) -> Acted:
+    acted = Acted()
+    now = timezone.now()
+    with transaction.atomic():
+        ours = _ours(ids)
+        stored = set(Content.objects.filter(pk__in=ids).values_list("pk", flat=True))
+        free = Email.objects.select_for_update().filter(pk__in=ours & stored, state=S.FAILED, lease="")
+        todo = set(free.values_list("pk", flat=True))
+        Email.objects.filter(pk__in=todo).update(
+            state=S.QUEUED, state_at=now, route="ses", reason="", detail="", next_try_at=now,
+            deadline_at=now + timedelta(seconds=settings.SEND_DEADLINE_SECONDS),
+        )  # fmt: skip
+        _audit("retry", todo, actor, reason)
+    acted.done = len(todo)
+    _count(acted, len(ours - stored), _("What it said is no longer stored."))
+    _count(acted, len(set(ids) - ours), _("Its claim is no longer ours: the mail is Moodle's."))
+    _count(acted, len((ours & stored) - todo), _("It has moved on meanwhile."))
+    return acted
+
+
+def _by_smtp(ids: Sequence[int], actor: str, reason: str) -> Acted:
+    acted = Acted()
+    if not smtp.configured():
+        _count(acted, len(ids), _("There is no SMTP route: EMAIL_URL is not set."))
+        return acted
+    stored = set(Content.objects.filter(pk__in=ids).values_list("pk", flat=True))
+    causes = {
+        pk: code.removeprefix(smtp_route.HELD) or "deadline"
+        for pk, code in Email.objects.filter(pk__in=stored).values_list("pk", "reason")
+    }
+    with transaction.atomic():
+        done = smtp_route.want(causes, timezone.now(), only_waiting=False)
+        _audit("smtp", done, actor, reason)
+    acted.done = len(done)
+    _count(acted, len(set(ids) - stored), _("What it said is no longer stored."))
+    _count(acted, len(stored - done), _("It is just being sent, or its claim is no longer ours."))
+    return acted
+
+
+def _hand_back(ids: Sequence[int], actor: str, reason: str) -> Acted:
+    acted = Acted()
+    mails = Counter(Email.objects.filter(pk__in=ids).values_list("claim_id", flat=True))
+    for outcome in release(sorted(mails), actor=actor, reason=reason):
+        if outcome.released:
+            acted.done += mails[outcome.claim_id]
+        else:
+            acted.refused[outcome.why_not] += mails[outcome.claim_id]
+    return acted
+
+
+def _dismiss(ids: Sequence[int], actor: str, reason: str) -> Acted:
+    now = timezone.now()
+    with transaction.atomic():
+        ours = _ours(ids)
+        free = Email.objects.select_for_update().filter(
+            pk__in=ours, state__in=[S.FAILED, S.UNCERTAIN], lease=""
+        )
+        todo = set(free.values_list("pk", flat=True))
+        Email.objects.filter(pk__in=todo).update(state=S.CANCELLED, state_at=now, reason=DEALT_WITH)
+        _audit("dismiss", todo, actor, reason)
+    acted = Acted(len(todo))
+    _count(acted, len(set(ids) - todo), _("It has moved on meanwhile."))
+    return acted
+
+
+def _settled(decision: Decision) -> Callable[[Sequence[int], str, str], Acted]:
+    def do(ids: Sequence[int], actor: str, reason: str) -> Acted:
+        acted = Acted()
+        for outcome in settle(ids, decision=decision, actor=actor, reason=reason):
+            if outcome.state:
+                acted.done += 1
+            else:
+                acted.refused[outcome.why_not] += 1
+        return acted
+
+    return do
+
+
+def _count(acted: Acted, number: int, why: str) -> None:
+    if number > 0:
+        acted.refused[why] += number
+
+
+FAILED, UNCERTAIN = frozenset({S.FAILED.value}), frozenset({S.UNCERTAIN.value})
+ACTIONS: Final[Mapping[str, Action]] = {
+    "retry": Action(
+        gettext_lazy("Send by Amazon SES"),
+        gettext_lazy("They are queued, and Amazon SES is tried anew until a new deadline, if they are still owed."),
+        FAILED,
+        _retry,
+    ),
+    "moodle": Action(
+        gettext_lazy("Hand back to Moodle"),
+        gettext_lazy(
+            "Their rows in Moodle get their former values, and Moodle sends at its next run. All mails of a claim go "
+            "together, and none does where one has left, where the row was changed, or where Moodle would drop it."
+        ),
+        FAILED | {S.QUEUED.value},
+        _hand_back,
+    ),
+    "smtp": Action(
+        gettext_lazy("Send by SMTP"),
+        gettext_lazy("They are set aside for the SMTP server of EMAIL_URL and leave within a minute, if still owed."),
+        FAILED | {S.QUEUED.value},
+        _by_smtp,
+    ),
+    "accepted": Action(
+        gettext_lazy("It arrived"),
+        gettext_lazy("They count as sent from now on, on your word. Nothing is sent."),
+        UNCERTAIN,
+        _settled("accepted"),
+    ),
+    "again": Action(
+        gettext_lazy("It did not arrive: send again"),
+        gettext_lazy(
+            "They are queued and leave by Amazon SES, if they are still owed. Who got the first one after all gets two."
+        ),
+        UNCERTAIN,
+        _settled("resend"),
+    ),
+    "dismiss": Action(
+        gettext_lazy("Mark as dealt with"),
+        gettext_lazy("They are cancelled: nobody sends them any more, and they leave this list."),
+        FAILED | UNCERTAIN,
+        _dismiss,
+    ),
+}  # fmt: skip
+"""By the name that forms use."""
