@@ -15,10 +15,11 @@ from emailoffload import (
     admin_credentials,  # noqa: F401 - registers sensitive templates
     admin_groups,  # noqa: F401 - registers groups, users and bindings
     policy_admin,  # noqa: F401 - registers copy rules
+    routing_admin,  # noqa: F401 - registers routing rules
 )
 from emailoffload.admin_scope import ForOwnCompanies
 from emailoffload.dashboard.paging import COUNT_CAP
-from emailoffload.outbox.models import Attempt, AuditEntry, Claim, Email, Lease, RowError, Run, State
+from emailoffload.outbox.models import Attempt, AuditEntry, Claim, Email, Lease, RowError, Run, Shadow, State
 
 admin.site.site_title = _("Email Offload")
 admin.site.site_header = _("Email Offload: records")
@@ -84,6 +85,16 @@ class ClaimAdmin(ReadOnly):
     search_fields = ("=row_id", "=user_id")
     search_help_text = _("Row id or user id")
     exclude = ("intent_key",)
+
+
+@admin.register(Shadow)
+class ShadowAdmin(ReadOnly):
+    """What would have been sent for rows that were only watched."""
+
+    list_display = ("id", "source", "row_id", "verdict", "user_id", "template", "due_at", "compared_at")
+    list_filter = ("verdict", "source")
+    search_fields = ("=row_id", "=user_id")
+    search_help_text = _("Row id or user id")
 
 
 class AttemptInline(admin.TabularInline):  # type: ignore[type-arg]

@@ -10,19 +10,16 @@ from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import connections, transaction
-from django.db.models import QuerySet
+from django.db import connections
 from django.db.utils import Error as DatabaseFailure
-from django.forms.models import model_to_dict
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
-from emailoffload.admin_scope import ForOwnCompanies
+from emailoffload.admin_recorded import Recorded
 from emailoffload.dashboard import words
 from emailoffload.dashboard.copies import no_activity
 from emailoffload.moodle import loaders, models, targets
-from emailoffload.outbox.models import AuditEntry
 from emailoffload.policy.copies import LARGEST_ID, BadValue, parse
 from emailoffload.policy.models import CopyRule
 from emailoffload.sources import registry
@@ -128,7 +125,7 @@ class CopyRuleForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(CopyRule)
-class CopyRuleAdmin(ForOwnCompanies):
+class CopyRuleAdmin(Recorded):
     """Copy rules; every change is written to the audit log."""
 
     company = "company_id"
@@ -152,43 +149,3 @@ class CopyRuleAdmin(ForOwnCompanies):
         query = urlencode({name: value for name, value in asked.items() if value})
         address = reverse("copies") + (f"?{query}" if query else "")
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), "who": address})
-
-    def save_model(self, request: HttpRequest, obj: CopyRule, form: Any, change: bool) -> None:
-        """Save a rule together with the record of what it was and is."""
-        with transaction.atomic():
-            before = _values(CopyRule.objects.get(pk=obj.pk)) if change else None
-            super().save_model(request, obj, form, change)
-            _record(request, "change_copyrule" if change else "add_copyrule", obj, before, _values(obj))
-
-    def delete_model(self, request: HttpRequest, obj: CopyRule) -> None:
-        """Delete a rule together with the record of what it was."""
-        with transaction.atomic():
-            _record(request, "delete_copyrule", obj, _values(obj), None)
-            super().delete_model(request, obj)
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[CopyRule]) -> None:
-        """Delete rules together with the record of what each was."""
-        with transaction.atomic():
-            for rule in queryset:
-                _record(request, "delete_copyrule", rule, _values(rule), None)
-            super().delete_queryset(request, queryset)
-
-
-def _values(rule: CopyRule) -> dict[str, Any]:
-    return model_to_dict(rule, exclude=["id"])
-
-
-def _record(
-    request: HttpRequest,
-    action: str,
-    rule: CopyRule,
-    before: dict[str, Any] | None,
-    after: dict[str, Any] | None,
-) -> None:
-    AuditEntry.objects.create(
-        actor=request.user.get_username(),
-        action=action,
-        object_type="copyrule",
-        object_id=str(rule.pk),
-        details={"before": before, "after": after},
-    )

@@ -1,8 +1,8 @@
 """Who may see what: every page names the permission it needs, and a refusal says how to get it.
 
 Permissions are Django's own (`view_email`, `view_content`, `view_run`, …); the groups that hold them are made
-by the migrations `0002_roles` and `0004_roles_of_policy` and can be changed in the Django admin. Beyond that,
-groups may be bound to companies (`outbox.scope`): their members see only what belongs to those.
+by the migrations named `…_roles…` and can be changed in the Django admin. Beyond that, groups may be
+bound to companies (`outbox.scope`): their members see only what belongs to those.
 """
 
 from __future__ import annotations
@@ -22,14 +22,23 @@ VIEW_EMAIL = "emailoffload.view_email"
 VIEW_CONTENT = "emailoffload.view_content"
 VIEW_RUN = "emailoffload.view_run"
 VIEW_COPYRULE = "emailoffload.view_copyrule"
+VIEW_ROUTINGRULE = "emailoffload.view_routingrule"
 RESEND_EMAIL = "emailoffload.resend_email"
+HANDLE_FALLBACK = "emailoffload.handle_fallback"
+PAUSE = "emailoffload.pause"
 
 NEEDED: dict[str, Promise] = {
     VIEW_EMAIL: _("This page needs the permission to see emails (%(permission)s)."),
     VIEW_CONTENT: _("Reading what a mail says needs the permission to see contents (%(permission)s)."),
     VIEW_RUN: _("This page needs the permission to see runs (%(permission)s)."),
     VIEW_COPYRULE: _("This page needs the permission to see copy rules (%(permission)s)."),
+    VIEW_ROUTINGRULE: _("This page needs the permission to see routing rules (%(permission)s)."),
+    HANDLE_FALLBACK: _(
+        "Deciding about mails that did not go by the cloud needs the permission to handle fallbacks "
+        "(%(permission)s)."
+    ),
     RESEND_EMAIL: _("Sending a mail again needs the permission to resend emails (%(permission)s)."),
+    PAUSE: _("This page needs the permission to pause and resume (%(permission)s)."),
 }
 WHOLE_SITE: Promise = _(
     "This page is about the whole site. Your account sees only what belongs to its companies."

@@ -186,11 +186,13 @@ def paused() -> list[Health]:
     if not (pause.claims or pause.sends):
         return []
     if pause.claims and pause.sends:
-        what = _("Claiming and sending are paused.")
+        what = _("Claiming and sending are paused. Last changed")
+    elif pause.claims:
+        what = _("Claiming is paused. Last changed")
     else:
-        what = _("Claiming is paused.") if pause.claims else _("Sending is paused.")
+        what = _("Sending is paused. Last changed")
     who = _("By %(who)s: %(why)s") % {"who": pause.by or "–", "why": pause.reason or _("no reason given")}
-    return [Health(_("Pause"), "warn", what, None, who)]
+    return [Health(_("Pause"), "warn", what, pause.since, who)]
 
 
 def last_day(emails: QuerySet[Email], now: datetime) -> list[StateCount]:

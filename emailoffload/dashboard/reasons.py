@@ -22,6 +22,18 @@ WORKER: Final[Mapping[str, Promise]] = {
     "stopped": gettext_lazy("the dispatcher was stopped before it sent this"),
     "moodle_unreachable": gettext_lazy("Moodle could not be asked whether it is still owed"),
     "recheck_failed": gettext_lazy("the check whether it is still owed failed"),
+    "paused": gettext_lazy("sending was paused for longer than its deadline"),
+    "drain": gettext_lazy("the worker was about to be stopped"),
+    "smtp_unreachable": gettext_lazy("the SMTP server could not be reached"),
+    "smtp_certificate": gettext_lazy("the certificate of the SMTP server was not accepted"),
+    "smtp_login": gettext_lazy("the SMTP server refused the login, or has no encryption"),
+    "smtp_sender": gettext_lazy("the SMTP server takes no mail from Moodle's sender"),
+    "smtp_recipient": gettext_lazy("the SMTP server refused the recipient"),
+    "smtp_refused": gettext_lazy("the SMTP server refused the mail"),
+    "smtp_busy": gettext_lazy("the SMTP server asked to try again later"),
+    "smtp_no_answer": gettext_lazy("the SMTP server took the mail and never answered"),
+    "settled_by_person": gettext_lazy("a person found out that it arrived"),
+    "dealt_with": gettext_lazy("a person dealt with it in another way"),
     "content_missing": gettext_lazy("its content is no longer stored"),
     "content_key": gettext_lazy("its content was encrypted with a key that is not among CONTENT_KEYS"),
     "content_damaged": gettext_lazy("its stored content is damaged"),
@@ -29,6 +41,8 @@ WORKER: Final[Mapping[str, Promise]] = {
     "BadRequestException": gettext_lazy("Amazon SES refused the form of the mail"),
 }
 CURES: Final[Mapping[str, Promise]] = {
+    "smtp_login": gettext_lazy("Check user and password in EMAIL_URL."),
+    "smtp_recipient": gettext_lazy("Check the address in the user's Moodle profile."),
     "deadline": gettext_lazy("Its attempts say what stood in the way."),
     "content_key": gettext_lazy("Add the former key to the setting CONTENT_KEYS, after the present one."),
     "MessageRejected": gettext_lazy("Its last attempt names what SES refuses: correct that first."),
@@ -43,12 +57,18 @@ ANSWERS: Final[Mapping[str, str]] = {
 """Codes of SES and its SDK: what happened, then how to cure it."""
 
 
+HELD: Final = "held:"
+"""Before the cause of what waits for a person, because no route took it."""
+
+
 def _bare(code: str) -> str:
-    return code.removeprefix("account:")
+    return code.removeprefix(HELD).removeprefix("account:")
 
 
 def meaning(code: str) -> str:
     """The reason in words, without a full stop; a code that nobody names as its own words."""
+    if code.startswith(HELD):
+        return _("%(cause)s, and no other route took it") % {"cause": meaning(code.removeprefix(HELD))}
     code = _bare(code)
     if code in WORKER:
         return str(WORKER[code])

@@ -67,10 +67,11 @@ def outcome_badge(outcome: str) -> SafeString:
 
 
 NAV = {
-    "overview": (gettext_lazy("Overview"), {"overview"}),
+    "overview": (gettext_lazy("Overview"), {"overview", "pause"}),
     "emails": (gettext_lazy("Emails"), {"emails", "email", "email-preview", "email-resend"}),
     "users": (gettext_lazy("Users"), {"users", "user"}),
     "copies": (gettext_lazy("Copies"), {"copies"}),
+    "routing": (gettext_lazy("Routing"), {"routing", "shadows"}),
     "runs": (gettext_lazy("Runs"), {"runs"}),
 }
 

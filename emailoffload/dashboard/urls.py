@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
-from emailoffload.dashboard import copies, preview, resend, users, views
+from emailoffload.dashboard import copies, fallbacks, pause, preview, resend, routing, shadows, users, views
 
 urlpatterns = [
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
@@ -17,6 +17,11 @@ urlpatterns = [
     path("users/", users.UsersPage.as_view(), name="users"),
     path("users/<int:user_id>/", users.UserPage.as_view(), name="user"),
     path("copies/", copies.CopiesPage.as_view(), name="copies"),
+    path("routing/", routing.RoutingPage.as_view(), name="routing"),
+    path("routing/shadows/", shadows.ShadowsPage.as_view(), name="shadows"),
+    path("pause/", pause.PausePage.as_view(), name="pause"),
+    path("fallbacks/", fallbacks.FallbacksPage.as_view(), name="fallbacks"),
+    path("fallbacks/<slug:state>/", fallbacks.GroupPage.as_view(), name="fallback-group"),
     path("runs/", views.RunsPage.as_view(), name="runs"),
     path("healthz", views.Healthz.as_view(), name="healthz"),
 ]

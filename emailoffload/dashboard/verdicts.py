@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from emailoffload.actions.resend import reset_advice
-from emailoffload.dashboard import reasons
+from emailoffload.actions.settle import BY_PERSON, deadline
+from emailoffload.dashboard import reasons, words
 from emailoffload.outbox.models import Email
 from emailoffload.outbox.states import EmailState
 
@@ -47,6 +49,8 @@ def _because(email: Email) -> str:
 
 
 def _ses_evidence(email: Email) -> str:
+    if email.reason == BY_PERSON:
+        return _("Amazon SES never answered; a person found out that it arrived. The audit log names who and how.")
     if email.message_id:
         return _("Amazon SES answered with message id %(id)s.") % {"id": email.message_id}
     return _("Amazon SES reported that it accepted the mail.")
@@ -91,15 +95,26 @@ def _sending(email: Email) -> Verdict:
     )
 
 
+def _countdown(email: Email) -> str:
+    """How long evidence is still waited for, in words."""
+    left = deadline(email) - timezone.now()
+    if left.total_seconds() <= 0:
+        return _("No evidence came in time: a person must find out and settle it, on the page Fallbacks.")
+    hours, minutes = divmod(int(left.total_seconds()) // 60, 60)
+    values = {"hours": hours, "minutes": minutes}
+    return _("Evidence is waited for during another %(hours)d h %(minutes)02d min; a person may settle it before.") % values
+
+
 def _uncertain(email: Email) -> Verdict:
     return Verdict(
         _("Unknown"),
-        _("the mail was handed to Amazon SES, which never answered. It may or may not have gone out.")
+        _("the mail was handed to %(server)s, which never answered. It may or may not have gone out.")
+        % {"server": words.route(email.route)}
         + _because(email),
         "warn",
         email.detail or _("The connection ended without an answer."),
         email.state_at,
-        _("It is not sent again blindly, so that nobody gets it twice. An event of Amazon SES settles it."),
+        _("It is not sent again blindly, so that nobody gets it twice.") + " " + _countdown(email),
     )
 
 
@@ -202,7 +217,8 @@ def _sent_smtp(email: Email) -> Verdict:
     return Verdict(
         _("Sent"),
         _("the SMTP server accepted the mail for %(address)s. SMTP gives no delivery report.")
-        % {"address": email.address},
+        % {"address": email.address}
+        + _because(email),
         "good",
         _("Sent by the fallback route, SMTP."),
         email.accepted_at or email.state_at,

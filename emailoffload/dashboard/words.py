@@ -56,6 +56,7 @@ KINDS: Final[Mapping[str, Text]] = {
     "feedback": gettext_lazy("Read SES events"),
     "release": gettext_lazy("Hand back"),
     "drain": gettext_lazy("Drain"),
+    "fallback": gettext_lazy("Fall back"),
 }
 RUN_OUTCOMES: Final[Mapping[str, Text]] = {
     "running": gettext_lazy("running"),
@@ -101,9 +102,15 @@ COUNTS: Final[Mapping[str, Text]] = {
     "dropped": gettext_lazy("intents dropped"),
     "woken": gettext_lazy("late claims found"),
     "released": gettext_lazy("handed back"),
+    "handed_back": gettext_lazy("handed back"),
+    "smtp": gettext_lazy("sent by SMTP"),
+    "smtp_retried": gettext_lazy("not taken by SMTP yet"),
+    "held": gettext_lazy("left to a person"),
     "unreleased": gettext_lazy("could not be handed back"),
     "leases_freed": gettext_lazy("mails freed"),
     "sends_uncertain": gettext_lazy("sends became uncertain"),
+    "shadows_compared": gettext_lazy("shadows compared"),
+    "shadows_forgotten": gettext_lazy("old shadows forgotten"),
     "passes_interrupted": gettext_lazy("passes were interrupted"),
 }
 TONES: Final[Mapping[str, str]] = {

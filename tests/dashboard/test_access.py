@@ -27,13 +27,16 @@ PAGES = {
     "/users/": "all",
     "/users/15093/": "all",
     "/runs/": "all",
+    "/routing/": "all",
+    "/routing/shadows/": "all",
+    "/pause/": "pause",
 }
 MAY = {
     "nobody": set(),
     "Auditors": {"all"},
     "Support staff": {"all", "content"},
-    "Offload administrators": {"all", "content"},
-    "superuser": {"all", "content"},
+    "Offload administrators": {"all", "content", "pause"},
+    "superuser": {"all", "content", "pause"},
 }
 
 
@@ -100,11 +103,13 @@ def test_forms_are_refused_without_their_token() -> None:
 def test_the_groups_see_what_their_roles_need() -> None:
     first = import_module("emailoffload.migrations.0002_roles")
     second = import_module("emailoffload.migrations.0004_roles_of_policy")
+    third = import_module("emailoffload.migrations.0007_routing_roles")
     first.create_roles(apps, None)
     second.extend_roles(apps, None)
+    third.extend_roles(apps, None)
     for name, models in first.ROLES.items():
         found = set(Group.objects.get(name=name).permissions.values_list("codename", flat=True))
-        added = {codename for codename, _model in second.ROLES[name]}
+        added = {codename for codename, _model in [*second.ROLES[name], *third.ROLES[name]]}
         assert found == {f"view_{model}" for model in models} | added
     assert not Group.objects.get(name="Auditors").permissions.filter(codename="view_content").exists()
 
@@ -138,10 +143,13 @@ def test_the_permissions_of_the_groups_are_those_that_django_makes() -> None:
     for model, name in migration.NAMES.items():
         permission = Permission.objects.get(content_type__app_label="emailoffload", codename=f"view_{model}")
         assert permission.name == f"Can view {name}"
-    later = import_module("emailoffload.migrations.0004_roles_of_policy")
-    for codename in {codename for role in later.ROLES.values() for codename, _model in role}:
-        permission = Permission.objects.get(content_type__app_label="emailoffload", codename=codename)
-        assert permission.name == later.name_of(codename)
+    for later in (
+        import_module("emailoffload.migrations.0004_roles_of_policy"),
+        import_module("emailoffload.migrations.0007_routing_roles"),
+    ):
+        for codename in {codename for role in later.ROLES.values() for codename, _model in role}:
+            permission = Permission.objects.get(content_type__app_label="emailoffload", codename=codename)
+            assert permission.name == later.name_of(codename)
 
 
 # --- Error pages ---
@@ -169,7 +177,7 @@ def test_an_error_of_the_server_is_told_calmly(support: Client, monkeypatch: pyt
 
 # --- Django's admin ---
 
-RECORDS = ["run", "rowerror", "claim", "email", "attempt", "lease", "state", "auditentry"]
+RECORDS = ["run", "rowerror", "claim", "email", "attempt", "lease", "state", "shadow", "auditentry"]
 
 
 @pytest.fixture

@@ -100,6 +100,17 @@ EVERY_URL: dict[str, Callable[[Email], list[Ask]]] = {
         f"/copies/?user={email.user_id}&activity={email.activity_id}&course={email.course_id}",
         f"/copies/?user={email.user_id}&template={email.template}",
     ),
+    "routing": lambda email: gets(
+        "/routing/",
+        f"/routing/?email={email.pk}",
+        f"/routing/?user={email.user_id}&activity={email.activity_id}",
+        f"/routing/?company={email.company_id or 0}&template={email.template}",
+    ),
+    "shadows": lambda email: gets("/routing/shadows/", "/routing/shadows/?verdict=sent"),
+    "pause": lambda email: [
+        ("/pause/", None),
+        ("/pause/", {"do": "pause-both", "reason": "They did not get it"}),
+    ],
     "runs": lambda email: gets("/runs/", "/runs/?kind=intercept"),
 }
 """Every address of the dashboard, with all that can be asked of it about an email."""
