@@ -70,6 +70,7 @@ NAV = {
     "overview": (gettext_lazy("Overview"), {"overview", "pause"}),
     "emails": (gettext_lazy("Emails"), {"emails", "email", "email-preview", "email-resend"}),
     "users": (gettext_lazy("Users"), {"users", "user"}),
+    "fallbacks": (gettext_lazy("Fallbacks"), {"fallbacks", "fallback-group"}),
     "copies": (gettext_lazy("Copies"), {"copies"}),
     "routing": (gettext_lazy("Routing"), {"routing", "shadows"}),
     "runs": (gettext_lazy("Runs"), {"runs"}),

@@ -50,7 +50,9 @@ def _because(email: Email) -> str:
 
 def _ses_evidence(email: Email) -> str:
     if email.reason == BY_PERSON:
-        return _("Amazon SES never answered; a person found out that it arrived. The audit log names who and how.")
+        return _(
+            "Amazon SES never answered; a person found out that it arrived. The audit log names who and how."
+        )
     if email.message_id:
         return _("Amazon SES answered with message id %(id)s.") % {"id": email.message_id}
     return _("Amazon SES reported that it accepted the mail.")
@@ -102,7 +104,12 @@ def _countdown(email: Email) -> str:
         return _("No evidence came in time: a person must find out and settle it, on the page Fallbacks.")
     hours, minutes = divmod(int(left.total_seconds()) // 60, 60)
     values = {"hours": hours, "minutes": minutes}
-    return _("Evidence is waited for during another %(hours)d h %(minutes)02d min; a person may settle it before.") % values
+    return (
+        _(
+            "Evidence is waited for during another %(hours)d h %(minutes)02d min; a person may settle it before."
+        )
+        % values
+    )
 
 
 def _uncertain(email: Email) -> Verdict:

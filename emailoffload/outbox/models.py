@@ -168,7 +168,10 @@ class Email(models.Model):
         verbose_name = _("email")
         verbose_name_plural = _("emails")
         ordering = ["-id"]
-        permissions = [("resend_email", _("Can resend an email"))]
+        permissions = [
+            ("resend_email", _("Can resend an email")),
+            ("handle_fallback", _("Can deal with mails that did not go by the cloud")),
+        ]
         indexes = [
             models.Index(fields=["state", "next_try_at"], name="email_due"),
             models.Index(fields=["user_id", "-id"], name="email_user"),

@@ -34,7 +34,7 @@ S = EmailState
 ROUTE = "smtp"
 WANTED = "smtp-wanted"
 HELD = "held:"
-"""Before the cause, in the reason of a mail that waits for a person."""
+"""Before the cause, in the reason of a mail that waits for a person; `dashboard.reasons` knows it too."""
 LONGEST_CAUSE = 50
 FOREVER = timedelta(days=3650)
 AGAIN = timedelta(seconds=50)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -227,13 +228,12 @@ def test_reminders_of_one_row_go_back_together(moodle: Moodle, ses: SandboxSES) 
     moodle.execute("UPDATE mdl_reengagement_inprogress SET emailsent = 9, emailtime = emailtime + 600")
     email = Email.objects.get()
     later = Claim.objects.get()
-    later.pk, later.ref, later.intent_key = None, None, "later"
-    later.ref = email.ref
+    later.pk, later.ref, later.intent_key = None, uuid.uuid4(), "later"
     later.before, later.after = {**old.before, **old.after}, after
     later.due_at = timezone.now() + timedelta(minutes=5)
     later.save()
     email.pk, email.claim, email.due_at = None, later, later.due_at
-    email.ref = old.ref
+    email.ref = uuid.uuid4()
     email.next_try_at = email.deadline_at = later.due_at
     email.save()
     Email.objects.filter(claim=old).update(
