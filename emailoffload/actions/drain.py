@@ -14,7 +14,7 @@ from emailoffload.outbox import switches
 from emailoffload.outbox.models import Claim, Email
 from emailoffload.outbox.states import OPEN, ClaimState, EmailState
 from emailoffload.sources import registry
-from emailoffload.worker import dispatch, lease, stopping
+from emailoffload.worker import dispatch, fallback, lease, stopping
 
 
 @dataclass
@@ -23,6 +23,9 @@ class DrainResult:
 
     released: int = 0
     sent: int = 0
+    by_smtp: int = 0
+    held: int = 0
+    """Mails whose time is over and that no route took: a person decides."""
     waiting: dict[str, int] = field(default_factory=dict)
     """Mails that still wait, by state."""
     not_released: Counter[str] = field(default_factory=Counter)
@@ -34,6 +37,8 @@ class DrainResult:
         return {
             "released": self.released,
             "sent": self.sent,
+            "by_smtp": self.by_smtp,
+            "held": self.held,
             "waiting": self.waiting,
             "not_released": dict(self.not_released),
             "seconds": round(self.seconds, 3),
@@ -41,7 +46,7 @@ class DrainResult:
 
 
 def drain(*, actor: str) -> DrainResult:
-    """Pause claiming, hand back every claim of which nothing has left, then send what is due.
+    """Pause claiming, hand back every claim of which nothing has left, send what is due, by SMTP what SES leaves.
 
     Claiming stays paused until `resume`. Mails that are neither handed back nor due wait in the outbox, and
     the result says how many.
@@ -56,6 +61,10 @@ def drain(*, actor: str) -> DrainResult:
         else:
             result.not_released[outcome.why_not] += 1
     result.sent = dispatch.run(until_empty=True).sent
+    # What is due and could go neither way: by its policy, without waiting for its deadline.
+    others = fallback.run(at_once=True).counts
+    result.released += others["handed_back"]
+    result.by_smtp, result.held = others["smtp"], others["held"]
     states = Email.objects.filter(state__in=OPEN).values_list("state", flat=True)
     result.waiting = dict(Counter(states.iterator()))
     result.seconds = time.monotonic() - started

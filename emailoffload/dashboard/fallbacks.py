@@ -130,7 +130,6 @@ class GroupPage(Page):
         found = paging.page(rows.select_related("claim"), params, PAGE_SIZE)
         may = self.request.user.has_perm(access.HANDLE_FALLBACK)
         return super().get_context_data(
-            state=state,
             title=STATES[state],
             reason=reason,
             page=found,
@@ -141,7 +140,7 @@ class GroupPage(Page):
             older=links.with_key(params, "before", found.older_than),
             newer=links.with_key(params, "after", found.newer_than),
             newest=links.without_keys(params),
-            **kwargs,
+            **(kwargs | {"state": state}),
         )
 
     def offered(self, state: str) -> dict[str, actions.Action]:

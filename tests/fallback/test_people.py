@@ -175,7 +175,10 @@ class TestPage:
         page = support.get("/fallbacks/uncertain/?reason=ReadTimeoutError").content.decode()
         assert "evidence is waited for until" in page
 
-    @pytest.mark.parametrize(("role", "seen", "act"), [("nobody", 403, 403), ("Auditors", 200, 403), ("Support staff", 200, 200)])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("role", "seen", "act"),
+        [("nobody", 403, 403), ("Auditors", 200, 403), ("Support staff", 200, 200)],
+    )
     def test_seeing_and_deciding_have_permissions_of_their_own(
         self, sign_in: SignIn, role: str, seen: int, act: int
     ) -> None:

@@ -167,57 +167,54 @@ def test_a_queue_mail_goes_back_while_iomads_cron_runs(
     assert rows(moodle, "iomad_queue") == before
 
 
-class TestWhileMoodlesCronRuns:
-    """A row that a run of Moodle's may have read while it held our values is restored under the lock alone."""
-
-    def test_a_row_that_no_run_can_have_read_goes_back_at_once(self, moodle: Moodle, ses: SandboxSES) -> None:
-        before = claimed(moodle)
-        tried()
-        with cronlock.CronLock(cronlock.reengagement_lock_target()):
-            fallback.run()
-        assert ends()[0][0] == "released"
-        assert rows(moodle) == before
-
-    @pytest.mark.parametrize("why", ["its completion is due", "its next reminder is due"])
-    def test_another_waits_until_the_run_is_over(
-        self, moodle: Moodle, ses: SandboxSES, sink: Sink, why: str
-    ) -> None:
-        before = claimed(moodle)
-        claim = Claim.objects.get()
-        if why == "its completion is due":
-            claim.completiontime = int(time.time()) - 5
-        else:
-            claim.after["emailtime"] = int(time.time()) - 5
-            moodle.execute(
-                "UPDATE mdl_reengagement_inprogress SET emailtime = %s", [claim.after["emailtime"]]
-            )
-        claim.save()
-        ours = rows(moodle)
-        tried()
-        with cronlock.CronLock(cronlock.reengagement_lock_target()):
-            fallback.run()
-            assert ends() == [("queued", "EndpointConnectionError")]
-            assert rows(moodle) == ours
-            Email.objects.update(deadline_at=timezone.now() - timedelta(hours=1))
-            fallback.run()
-        # It does not wait for ever: after a second deadline the next route takes it.
-        assert (ends()[0][0], len(sink.taken), rows(moodle)) == ("sent_smtp", 1, ours)
-        Email.objects.update(state="queued", lease="", route="ses")
-        tried()
+def test_a_row_that_no_run_can_have_read_goes_back_while_moodles_cron_runs(
+    moodle: Moodle, ses: SandboxSES
+) -> None:
+    before = claimed(moodle)
+    tried()
+    with cronlock.CronLock(cronlock.reengagement_lock_target()):
         fallback.run()
-        assert (ends()[0][0], rows(moodle)) == ("released", before)
+    assert ends()[0][0] == "released"
+    assert rows(moodle) == before
 
-    @pytest.mark.usefixtures("no_smtp")
-    def test_a_lock_that_cannot_be_shared_leaves_it_to_a_person(
-        self, moodle: Moodle, ses: SandboxSES, settings: Any
-    ) -> None:
-        claimed(moodle)
-        Claim.objects.update(completiontime=1)
-        settings.MOODLE_LOCK_FACTORY = "file"
-        tried()
+
+@pytest.mark.parametrize("why", ["its completion is due", "its next reminder is due"])
+def test_another_waits_until_the_run_is_over(moodle: Moodle, ses: SandboxSES, sink: Sink, why: str) -> None:
+    before = claimed(moodle)
+    claim = Claim.objects.get()
+    if why == "its completion is due":
+        claim.completiontime = int(time.time()) - 5
+    else:
+        claim.after["emailtime"] = int(time.time()) - 5
+        moodle.execute("UPDATE mdl_reengagement_inprogress SET emailtime = %s", [claim.after["emailtime"]])
+    claim.save()
+    ours = rows(moodle)
+    tried()
+    with cronlock.CronLock(cronlock.reengagement_lock_target()):
         fallback.run()
-        assert ends() == [("failed", "held:EndpointConnectionError")]
-        assert "lock" in Email.objects.get().detail
+        assert ends() == [("queued", "EndpointConnectionError")]
+        assert rows(moodle) == ours
+        Email.objects.update(deadline_at=timezone.now() - timedelta(hours=1))
+        fallback.run()
+    # It does not wait for ever: after a second deadline the next route takes it.
+    assert (ends()[0][0], len(sink.taken), rows(moodle)) == ("sent_smtp", 1, ours)
+    Email.objects.update(state="queued", lease="", route="ses")
+    tried()
+    fallback.run()
+    assert (ends()[0][0], rows(moodle)) == ("released", before)
+
+
+@pytest.mark.usefixtures("no_smtp")
+def test_a_lock_that_cannot_be_shared_leaves_it_to_a_person(
+    moodle: Moodle, ses: SandboxSES, settings: Any
+) -> None:
+    claimed(moodle)
+    Claim.objects.update(completiontime=1)
+    settings.MOODLE_LOCK_FACTORY = "file"
+    tried()
+    fallback.run()
+    assert ends() == [("failed", "held:EndpointConnectionError")]
+    assert "lock" in Email.objects.get().detail
 
 
 def test_reminders_of_one_row_go_back_together(moodle: Moodle, ses: SandboxSES) -> None:
@@ -341,7 +338,8 @@ class TestBySmtp:
         ],
     )
     def test_each_answer_has_its_state(
-        self, moodle: Moodle, ses: SandboxSES, sink: Sink, settings: Any, fault: str, state: str, reason: str, taken: int
+        self, moodle: Moodle, ses: SandboxSES, sink: Sink, settings: Any,
+        fault: str, state: str, reason: str, taken: int,
     ) -> None:  # fmt: skip
         settings.EMAIL_HOST_USER = settings.EMAIL_HOST_PASSWORD = "x"
         claimed(moodle, policy="smtp")

@@ -46,7 +46,8 @@ class Command(ReportingCommand):
         with stopping.on_signals():
             result = drain.drain(actor=actor)
         lines = [
-            f"Claiming is paused. {result.released} claims handed back to Moodle, {result.sent} mails sent.",
+            f"Claiming is paused. {result.released} claims handed back to Moodle, {result.sent} mails sent, "
+            f"{result.by_smtp} sent by SMTP, {result.held} left to a person.",
             *(f"  {count} not handed back: {why}" for why, count in result.not_released.most_common()),
         ]
         waiting = sum(result.waiting.values())
