@@ -17,9 +17,9 @@ from axe_playwright_python.sync_playwright import Axe
 from django.utils import timezone
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from emailoffload.outbox.models import AuditEntry, Email, Lease, State
+from emailoffload.outbox.models import AuditEntry, Email, Lease, Shadow, State
 from emailoffload.outbox.states import EmailState
-from emailoffload.policy.models import CopyRule
+from emailoffload.policy.models import CopyRule, RoutingRule
 from tests.dashboard.conftest import PASSWORD, make_user
 from tests.dashboard.factories import make_day, make_email, make_run
 
@@ -273,6 +273,19 @@ def test_the_keyboard_reaches_the_content_first(visit: Any) -> None:
     expect(sam.page.locator("main")).to_be_focused()
 
 
+def make_rules_and_shadows() -> None:
+    """A few rules of each kind, and a shadow of each verdict."""
+    RoutingRule.objects.create(name="Whole site, watched", mode="shadow", note="Until the end of May")
+    RoutingRule.objects.create(name="Pilot activity", activity_id=13, percentage=10, fallback="hold")
+    RoutingRule.objects.create(name="Not used now", mode="off", company_id=4, enabled=False)
+    now = timezone.now()
+    for number, verdict in enumerate(("waiting", "sent", "untouched", "gone", "changed")):
+        Shadow.objects.create(
+            source="iomad_queue", row_id=number, template="user_added_to_course", user_id=15093, activity_id=0,
+            course_id=4, mails=1, due_at=now, seen_at=now, verdict=verdict, detail="not_handled",
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize("look", list(LOOKS))
 def test_every_page_is_without_barriers_in(visit: Any, look: str) -> None:
     email = a_busy_day()
@@ -283,6 +296,7 @@ def test_every_page_is_without_barriers_in(visit: Any, look: str) -> None:
     known = User.objects.filter(username="gsusp").values_list("id", flat=True)[0]
     for name, value in (("To HR", "hr@firm.example"), ("To nobody", "not an address")):
         CopyRule.objects.create(name=name, kind=CopyRule.Kind.FIXED, value=value)
+    make_rules_and_shadows()
     make_user("superuser", "ada")
     ada: Visitor = visit(look)
     ada.go("/login/")
@@ -308,6 +322,11 @@ def test_every_page_is_without_barriers_in(visit: Any, look: str) -> None:
         "copies": "/copies/",
         "copies-found": "/copies/?user=17&activity=13",
         "copies-wrong": "/copies/?user=abc&template=user_create&activity=13",
+        "routing": "/routing/",
+        "routing-found": "/routing/?user=17&activity=13",
+        "routing-wrong": "/routing/?email=1&user=abc",
+        "shadows": "/routing/shadows/",
+        "pause": "/pause/",
         "runs": "/runs/",
     }.items():
         ada.go(path)
