@@ -85,6 +85,18 @@ EVERY_URL: dict[str, Callable[[Email], list[Ask]]] = {
         (f"/emails/{email.pk}/resend/", {"reason": "They did not get it"}),
         (f"/emails/{email.pk}/resend/", {"reason": ""}),
     ],
+    "fallbacks": lambda email: gets("/fallbacks/"),
+    "fallback-group": lambda email: [
+        (f"/fallbacks/{state}/?reason={email.reason}{more}", data)
+        for state, action in (("failed", "dismiss"), ("uncertain", "accepted"))
+        for more, data in (
+            ("", None),
+            (f"&before={email.pk + 1}", None),
+            ("", {"action": action, "all": "1"}),
+            ("", {"action": action, "email": str(email.pk)}),
+            ("", {"action": action, "ids": str(email.pk), "confirm": "1", "reason": "They have it"}),
+        )
+    ],
     "users": lambda email: gets(
         f"/users/?q={email.address}", f"/users/?q={email.user_id}", f"/users/?q={email.name}"
     ),
