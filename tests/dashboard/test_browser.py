@@ -327,11 +327,19 @@ def test_every_page_is_without_barriers_in(visit: Any, look: str) -> None:
         "routing-wrong": "/routing/?email=1&user=abc",
         "shadows": "/routing/shadows/",
         "pause": "/pause/",
+        "fallbacks": "/fallbacks/",
+        "fallback-group": f"/fallbacks/failed/?reason={failed.reason}",
         "runs": "/runs/",
     }.items():
         ada.go(path)
         ada.check()
         ada.picture(f"{name}-{look}")
+    ada.go(f"/fallbacks/failed/?reason={failed.reason}")
+    ada.page.get_by_role("checkbox", name="With all mails").check()
+    ada.page.get_by_role("button", name="Mark as dealt with").click()
+    ada.page.get_by_role("heading", name="Mark as dealt with?").wait_for()
+    ada.check()
+    ada.picture(f"fallback-confirm-{look}")
 
 
 def test_the_records_in_the_admin_obey_the_same_policy(visit: Any) -> None:
