@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from emailoffload.actions.diagnosis import amazon, background, moodle, ours
+from emailoffload.actions.diagnosis import amazon, background, moodle, ours, queue
 from emailoffload.actions.diagnosis.finding import Finding, examine
 
-LOOKS = [*ours.LOOKS, *moodle.LOOKS, *amazon.LOOKS, *background.LOOKS]
+LOOKS = [*ours.LOOKS, *moodle.LOOKS, *queue.LOOKS, *amazon.LOOKS, *background.LOOKS]
 
 
 def run() -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from emailoffload.worker import schedules
 from tests.conftest import Moodle
 
 TASK = r"\mod_reengagement\task\cron_task"
+QUEUE_TASK = r"\local_email\task\cron_task"
 
 
 @pytest.fixture
@@ -37,7 +38,8 @@ def site(moodle: Moodle, ses_sandbox: SandboxSES, settings: Any) -> Moodle:
     moodle.touched.add("mdl_task_scheduled")
     moodle.execute("UPDATE mdl_task_scheduled SET timestarted = NULL, faildelay = 0, disabled = 0")
     moodle.execute(
-        "UPDATE mdl_task_scheduled SET lastruntime = %s WHERE classname = %s", (int(time.time()) - 60, TASK)
+        "UPDATE mdl_task_scheduled SET lastruntime = %s WHERE classname IN (%s, %s)",
+        (int(time.time()) - 60, TASK, QUEUE_TASK),
     )
     schedules.ensure()
     for kind in ("intercept", "dispatch", "recover"):
