@@ -71,9 +71,21 @@ def test_the_guard_mode_is_named_and_the_lock_given_back(
     name = cronlock.lock_name_mysql(test_settings.MOODLE_DATABASE, "mdl_", QUEUE_TASK)
     assert site.value("SELECT GET_LOCK(%s, 0)", (name,)) == 1
     assert "a run has the lock" in examine("queue.guard").text
-    guardstate.save(guardstate.Guard(mode, held_since=timezone.now()))
+    guardstate.save(guardstate.Guard(mode, held_since=timezone.now(), last_look=timezone.now()))
     assert "the worker holds the lock" in examine("queue.guard").text
     site.value("SELECT RELEASE_LOCK(%s)", (name,))
+
+
+@pytest.mark.parametrize("last_look", [None, timedelta(minutes=6)])
+def test_a_queue_that_nobody_watches_is_a_warning(
+    site: Moodle, examine: Examine, last_look: timedelta | None
+) -> None:
+    if last_look:
+        guardstate.save(guardstate.Guard("tick", last_look=timezone.now() - last_look))
+    else:
+        guardstate.forget()
+    found = examine("queue.guard")
+    assert found.verdict == "warning" and "Nobody watches" in found.text
 
 
 def test_without_the_lock_iomads_delay_must_give_us_time(

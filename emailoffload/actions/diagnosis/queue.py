@@ -6,8 +6,10 @@ On a site without IOMAD each of them says so and is content.
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 
 from django.conf import settings
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -20,6 +22,9 @@ from emailoffload.worker.guard_timing import YIELD_EVERY
 
 LATE_RUNS = 3
 """IOMAD's task runs every five minutes; one that has missed this many runs is not running."""
+
+SILENCE = timedelta(minutes=5)
+"""A watch that has said nothing for so long is not there: while it looks it says so every fifteen seconds."""
 
 
 def _absent() -> Found | None:
@@ -76,6 +81,12 @@ def guard() -> Found:
     absent = _absent()
     if absent:
         return absent
+    state = guardstate.load()
+    if state is None or state.last_look is None or timezone.now() - state.last_look > SILENCE:
+        return warning(
+            _("Nobody watches IOMAD's queue: its mails are claimed late or stay with IOMAD."),
+            _("The watch runs in the worker (`manage.py qcluster`): start it, or look at its log."),
+        )
     values, task = {"mode": settings.MOODLE_CRON_GUARD}, cronguard.task()
     if cronlock.lock_availability().kind is None or task is None:
         return ok(
@@ -87,8 +98,7 @@ def guard() -> Found:
         return ok(
             _("MOODLE_CRON_GUARD is %(mode)s; the lock of IOMAD's task was taken and given back.") % values
         )
-    state = guardstate.load()
-    if state and state.held_since:
+    if state.held_since:
         return ok(_("MOODLE_CRON_GUARD is %(mode)s; the worker holds the lock of IOMAD's task.") % values)
     return ok(_("MOODLE_CRON_GUARD is %(mode)s; at this moment a run has the lock of IOMAD's task.") % values)
 
