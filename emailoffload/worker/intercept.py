@@ -16,7 +16,7 @@ from typing import Any
 
 from django.conf import settings
 
-from emailoffload.delivery import health
+from emailoffload.delivery import health, message
 from emailoffload.moodle import cronlock, variants
 from emailoffload.moodle.errors import MoodleProblem, TaskMissing, check_reachable, require_ready, translated
 from emailoffload.outbox import content, switches
@@ -279,11 +279,13 @@ class _Pass:
         self.claimer.claim(decisions, candidates)
 
     def _admitted(self, decisions: Sequence[Decision]) -> list[Candidate]:
-        """The candidates that there is room for; those whose mails carry credentials come first."""
+        """The candidates that SES would take and that there is room for; those with credentials come first."""
         candidates = []
         for decision in decisions:
             if decision.candidate is None:
                 self.result.left[decision.reason] += 1
+            elif not all(message.sendable(mail) for mail in decision.candidate.mails):
+                self.result.left[reasons.UNSENDABLE] += 1
             else:
                 candidates.append(decision.candidate)
         candidates.sort(key=lambda candidate: not candidate.sensitive)
