@@ -71,7 +71,7 @@ def watch(stop: Callable[[], bool]) -> None:
             failures = 0
         except Exception as error:
             failures += 1
-            seconds = min(LONGEST_PAUSE, 2.0**failures)
+            seconds = min(LONGEST_PAUSE, 2.0 * failures)
             log.error("The watch over IOMAD's queue goes on after %s.", type(error).__name__)
             guard.drop()
         _sleep(seconds, stop)

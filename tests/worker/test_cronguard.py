@@ -356,6 +356,21 @@ def test_an_error_is_logged_by_its_type_and_the_watch_goes_on(
     assert "OperationalError" in caplog.text and "someone" not in caplog.text
 
 
+def test_however_often_it_fails_the_watch_goes_on_after_a_minute_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+
+    def step(self: cronguard.Guard, now: float) -> float:
+        raise OperationalError(2006, "gone")
+
+    monkeypatch.setattr(cronguard.Guard, "step", step)
+    monkeypatch.setattr(cronguard, "_sleep", lambda seconds, stop: pauses.append(seconds))
+    cronguard.watch(lambda: len(pauses) >= 1500)
+    assert pauses[0] < 5
+    assert max(pauses) == cronguard.LONGEST_PAUSE
+
+
 def test_broken_connections_are_renewed(site: Site) -> None:
     site.step()
     for alias in ("moodle", "default"):
