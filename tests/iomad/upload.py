@@ -114,7 +114,7 @@ def upload(moodle: Moodle, count: int, *, padding: int = 0) -> Upload:
             headers, more = copied, [queue.MANAGER_ADDRESS, "cc1@third.example", "cc2@third.example"]
         body = (
             f'<p>Dear Nora{n + 1} Mad &amp; "q",</p><p>user upload{n + 1} at <a href="{SITE}/login/">lab</a>,'
-            f" your password is <b>{secret}</b></p>{filler}<p>--</p><p>Sig of Lab</p>"
+            f" your password is {secret}</p>{filler}<p>--</p><p>Sig of Lab</p>"
         )
         rows.append(("user_create", now - 60, "Welcome & co", body, user, headers, now - 60))
         owed.append([address, *more])
