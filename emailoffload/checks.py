@@ -5,7 +5,9 @@ Errors (E) stop `migrate` and `check`; warnings (W) are shown; `doctor` reports 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from django.apps import AppConfig
@@ -101,3 +103,18 @@ def exposure(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[Che
             )
         )
     return found
+
+
+@register("emailoffload")
+def folders(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Moodle's data folder, where it is given, is one, and readable."""
+    root = settings.MOODLE_DATAROOT
+    if not root or os.access(Path(root) / "filedir", os.R_OK | os.X_OK):
+        return []
+    return [
+        Warning(
+            "MOODLE_DATAROOT has no folder `filedir` that we can read: mails with attachments stay with IOMAD.",
+            hint="Set it to Moodle's data folder as this host sees it, and let our account read what is in it.",
+            id="emailoffload.W006",
+        )
+    ]

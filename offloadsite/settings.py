@@ -54,6 +54,7 @@ MOODLE_STRING_VIA: str = _values["MOODLE_STRING_VIA"]
 CLAIM_LEAD_SECONDS: int = _values["CLAIM_LEAD_SECONDS"]
 CLAIM_MARGIN_SECONDS: int = _values["CLAIM_MARGIN_SECONDS"]
 CLAIM_BATCH_SIZE: int = _values["CLAIM_BATCH_SIZE"]
+QUEUE_POLL_SECONDS: int = _values["QUEUE_POLL_SECONDS"]
 RENDER_PARITY: str = _values["RENDER_PARITY"]
 DEFAULT_FALLBACK: str = _values["DEFAULT_FALLBACK"]
 SEND_DEADLINE_SECONDS: int = _values["SEND_DEADLINE_SECONDS"]
@@ -261,8 +262,8 @@ LOGGING: dict[str, Any] = {
         "emailoffload": {"level": _values["LOG_LEVEL"]},
         "django-q": {"level": "WARNING"},
         # At their finest these write down whole requests, and with them what mails say.
-        "boto3": {"level": "INFO"},
-        "botocore": {"level": "INFO"},
-        "urllib3": {"level": "INFO"},
+        "boto3": {"level": "WARNING"},
+        "botocore": {"level": "WARNING"},
+        "urllib3": {"level": "WARNING"},
     },
 }

@@ -130,6 +130,63 @@ def _moodle(seconds: str, mail_seconds: str, lock: str, variant: str) -> dict[st
     return {"mailed": mailed, "runs": runs}
 
 
+def _queue_cron(seconds: str, mail_seconds: str, lock: str) -> dict[str, Any]:
+    """IOMAD's cron of the mail queue, run after run, for a while; the rows whose user it mailed, in order."""
+    from emailoffload.sandbox.email_cron import SimulatedEmailCron
+    from emailoffload.sandbox.moodle_side import mysql_lock
+    from tests.settings import MOODLE_DATABASE, SERVER
+
+    def connect() -> Any:
+        return SERVER.connect(MOODLE_DATABASE)
+
+    mailed: list[int] = []
+
+    def note(mail: dict[str, Any]) -> None:
+        if mail["role"] == "user":
+            mailed.append(int(mail["row_id"]))
+
+    cron = SimulatedEmailCron(
+        connect,
+        prefix="mdl_",
+        paramstyle="format",
+        lock=mysql_lock(connect, dbname=MOODLE_DATABASE, prefix="mdl_") if lock == "lock" else None,
+        mail=note,
+        mail_seconds=float(mail_seconds),
+        period=1,
+    )
+    until = time.monotonic() + float(seconds)
+    runs = skipped = 0
+    while True:
+        if cron.run_queue().locked_out:
+            skipped += 1
+        else:
+            runs += 1
+        if time.monotonic() > until:
+            return {"mailed": mailed, "runs": runs, "skipped": skipped}
+        time.sleep(0.3)  # the cron's own pause between runs
+
+
+def _watch(sabotage: str) -> dict[str, Any]:
+    """The watch over IOMAD's queue until standard input ends."""
+    import threading
+
+    from emailoffload.worker import cronguard
+
+    if sabotage != "none":
+        from tests.race import sabotages
+
+        sabotages.apply(sabotage)
+    ended = threading.Event()
+
+    def listen() -> None:
+        sys.stdin.readline()
+        ended.set()
+
+    threading.Thread(target=listen, daemon=True).start()
+    cronguard.watch(ended.is_set)
+    return {}
+
+
 def main() -> None:
     """Do what the first argument says and print the result as JSON."""
     _set_up()
@@ -141,6 +198,10 @@ def main() -> None:
         done = _intercept(*args)
     elif what == "moodle":
         done = _moodle(*args)
+    elif what == "queue_cron":
+        done = _queue_cron(*args)
+    elif what == "watch":
+        done = _watch(*args)
     elif what == "release":
         from emailoffload.actions.release import release
         from emailoffload.outbox.models import Claim

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from emailoffload.actions.diagnosis import amazon, background, mail_server, moodle, ours
+from emailoffload.actions.diagnosis import amazon, background, mail_server, moodle, ours, queue
 from emailoffload.actions.diagnosis.finding import Finding, examine
 
-LOOKS = [*ours.LOOKS, *moodle.LOOKS, *amazon.LOOKS, *mail_server.LOOKS, *background.LOOKS]
+LOOKS = [
+    *ours.LOOKS, *moodle.LOOKS, *queue.LOOKS, *amazon.LOOKS, *mail_server.LOOKS, *background.LOOKS,
+]  # fmt: skip
 
 
 def run() -> Iterator[Finding]:

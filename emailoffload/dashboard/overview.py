@@ -19,9 +19,10 @@ from django.utils.translation import ngettext
 from emailoffload.dashboard.paging import Capped, capped_count
 from emailoffload.delivery import rate
 from emailoffload.delivery.health import BREAKER
-from emailoffload.outbox import scope, switches
+from emailoffload.outbox import guardstate, scope, switches
 from emailoffload.outbox.models import Claim, Email, Lease, RowError, Run, State
 from emailoffload.outbox.states import ClaimState, EmailState
+from emailoffload.sources import reasons
 
 ALIVE_WITHIN = timedelta(minutes=3)
 """A worker starts a pass every minute; three missed ones are no longer a busy moment."""
@@ -85,7 +86,7 @@ def collect(user: scope.Person, now: datetime | None = None) -> Overview:
     whole = not scope.is_bound(user)
     row_errors = RowError.objects.filter(last_seen__gte=now - DAY)
     return Overview(
-        health=[worker(now), *([*last_runs(now), *ses_account(), *paused()] if whole else ())],
+        health=[worker(now), *([*last_runs(now), *queue(now), *ses_account(), *paused()] if whole else ())],
         day=day,
         day_total=sum(entry.emails for entry in day),
         next_due=list(queued.order_by("next_try_at").select_related("claim")[:5]),
@@ -99,7 +100,8 @@ def collect(user: scope.Person, now: datetime | None = None) -> Overview:
 
 def worker(now: datetime) -> Health:
     """Is a worker alive? Its heartbeats and its passes say so; two queries."""
-    beat = Lease.objects.aggregate(last=Max("beat_at"))["last"]
+    # Who watches the queue lives in another process than the passes, and says nothing about them.
+    beat = Lease.objects.exclude(name=guardstate.LEASE).aggregate(last=Max("beat_at"))["last"]
     started = Run.objects.order_by("-id").values_list("started_at", "finished_at").first() or (None, None)
     signs = [sign for sign in (beat, *started) if sign is not None]
     cure = _("Start it with “manage.py qcluster”. Until then Moodle's cron sends what is not claimed.")
@@ -139,6 +141,35 @@ def _health_of(run: Run | None, name: str, now: datetime) -> Health:
     tone = "bad" if run.outcome in {"failed", "refused"} else "warn"
     message = run.message if run.outcome == "refused" and run.message else cure
     return Health(name, tone, texts.get(run.outcome, run.outcome), at, message)
+
+
+def queue(now: datetime) -> list[Health]:
+    """Is somebody there when IOMAD queues a mail? One query; a site without IOMAD has no such line."""
+    guard = guardstate.load()
+    if guard is None or guard.last_look is None:
+        return []
+    name, at, cure = _("IOMAD's queue"), guard.last_look, ""
+    if now - at > ALIVE_WITHIN:
+        cure = _("IOMAD's own cron sends what waits there. The watch runs in the worker.")
+        return [Health(name, "warn", _("Not watched since"), at, cure)]
+    if guard.why_not == reasons.LOCK_UNAVAILABLE:
+        text = _("Watched for mails that are due later; what is due already stays with IOMAD. Last look:")
+        return [Health(name, "good", text, at)]
+    if guard.why_not:
+        codes = {reasons.CLAIMS_PAUSED, reasons.DELIVERY_UNHEALTHY}
+        cure = _("%(why)s. IOMAD's own cron sends meanwhile.") % {
+            "why": str(reasons.meaning(guard.why_not)).capitalize().rstrip(".")
+            if guard.why_not in codes
+            else guard.why_not.rstrip(".")
+        }
+        return [Health(name, "warn", _("Nothing is claimed from it. Last look:"), at, cure)]
+    if guard.held_since:
+        return [Health(name, "good", _("Watched; the lock of IOMAD's cron is ours since"), guard.held_since)]
+    texts = {
+        "hold": _("Watched; IOMAD's cron has its turn. Last look:"),
+        "tick": _("Watched, also just before each run of IOMAD's cron. Last look:"),
+    }
+    return [Health(name, "good", texts.get(guard.mode, _("Watched. Last look:")), at)]
 
 
 def ses_account() -> list[Health]:

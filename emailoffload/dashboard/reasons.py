@@ -18,6 +18,7 @@ from emailoffload.sources.reasons import meaning as source_meaning
 
 WORKER: Final[Mapping[str, Promise]] = {
     "deadline": gettext_lazy("it could not be sent before its deadline"),
+    "identity": gettext_lazy("Amazon SES has not verified its sender"),
     "interrupted": gettext_lazy("the process that was sending it ended without a word"),
     "stopped": gettext_lazy("the dispatcher was stopped before it sent this"),
     "moodle_unreachable": gettext_lazy("Moodle could not be asked whether it is still owed"),
@@ -44,6 +45,10 @@ CURES: Final[Mapping[str, Promise]] = {
     "smtp_login": gettext_lazy("Check user and password in EMAIL_URL."),
     "smtp_recipient": gettext_lazy("Check the address in the user's Moodle profile."),
     "deadline": gettext_lazy("Its attempts say what stood in the way."),
+    "identity": gettext_lazy(
+        "Verify the sender's domain in Amazon SES, in the region of AWS_REGION, or correct the sender of the "
+        "company's template in IOMAD; then send it again."
+    ),
     "content_key": gettext_lazy("Add the former key to the setting CONTENT_KEYS, after the present one."),
     "MessageRejected": gettext_lazy("Its last attempt names what SES refuses: correct that first."),
     "BadRequestException": gettext_lazy("Its last attempt names what SES refuses: correct that first."),

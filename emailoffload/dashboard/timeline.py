@@ -44,6 +44,11 @@ class Entry:
     details: tuple[tuple[str, str], ...] = ()
 
 
+def _held(value: object) -> str:
+    """A column's value as Moodle's database shows it."""
+    return "NULL" if value is None else str(value)
+
+
 def entries(email: Email, attempts: Sequence[Attempt]) -> list[Entry]:
     """The timeline of an email, oldest first: from its claim (already loaded), columns and attempts."""
     found = [*_claim(email), *_resend(email), *(_attempt(attempt) for attempt in attempts), *_reports(email)]
@@ -59,7 +64,7 @@ def _claim(email: Email) -> list[Entry]:
             _("Rendered, and meant to be claimed"),
             "wait",
             row,
-            tuple((name, str(value)) for name, value in claim.before.items()),
+            tuple((name, _held(value)) for name, value in claim.before.items()),
         )
     ]
     if claim.claimed_at:
@@ -75,7 +80,8 @@ def _claim(email: Email) -> list[Entry]:
                 "good",
                 f"{row}; {how}",
                 tuple(
-                    (name, f"{claim.before.get(name, '?')} → {value}") for name, value in claim.after.items()
+                    (name, f"{_held(claim.before.get(name, '?'))} → {_held(value)}")
+                    for name, value in claim.after.items()
                 ),
             )
         )

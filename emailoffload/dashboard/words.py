@@ -80,6 +80,7 @@ ATTEMPT_OUTCOMES: Final[Mapping[str, Text]] = {
     "not_transmitted": gettext_lazy("not transmitted"),
     "throttled": gettext_lazy("throttled"),
     "permanent": gettext_lazy("refused for good"),
+    "identity": gettext_lazy("refused for its sender"),
     "account": gettext_lazy("refused for the whole account"),
     "unknown": gettext_lazy("answer unknown"),
 }

@@ -14,7 +14,7 @@ from typing import Literal
 
 from botocore import exceptions as aws
 
-Kind = Literal["accepted", "not_transmitted", "throttled", "permanent", "account", "unknown"]
+Kind = Literal["accepted", "not_transmitted", "throttled", "permanent", "identity", "account", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,8 @@ class Outcome:
     """The end of one attempt.
 
     accepted: SES took the mail and gave `message_id`. not_transmitted: nothing left, try again. throttled:
-    refused for its rate, try again. permanent: this mail will never be taken. account: no mail would be taken
-    now. unknown: it may have left or not.
+    refused for its rate, try again. permanent: this mail will never be taken. identity: none of this sender's
+    would be taken now. account: no mail would be taken now. unknown: it may have left or not.
     """
 
     kind: Kind
@@ -45,7 +45,6 @@ _SIGNATURE = "AWS refused the signature. Check AWS_SECRET_ACCESS_KEY and this ho
 ACCOUNT = {
     "AccountSuspendedException": "The SES account is suspended. Ask AWS support to lift the suspension.",
     "SendingPausedException": "Sending is paused for the account or the configuration set. Resume it in SES.",
-    "MailFromDomainNotVerifiedException": "The MAIL FROM domain is not verified. Check its DNS records.",
     "NotFoundException": "SES does not know something the request names, most likely the configuration set. "
     "Check SES_CONFIGURATION_SET and the region.",
     "AccessDenied": _MAY_NOT,
@@ -157,6 +156,11 @@ def _judge(code: str, text: str, status: int, sender: str, recipient: str) -> tu
         if _DAILY.search(text):
             return "account", "The 24-hour quota of the SES account is used up."
         return "throttled", ""
+    if code == "MailFromDomainNotVerifiedException":
+        return (
+            "identity",
+            "The MAIL FROM domain of the sender's identity is not verified. Check its DNS records.",
+        )
     if code in ACCOUNT:
         return "account", ACCOUNT[code]
     if status >= 500 or not status:
@@ -175,8 +179,9 @@ def _judge(code: str, text: str, status: int, sender: str, recipient: str) -> tu
 
 
 def _unverified(text: str, sender: str, recipient: str) -> tuple[Kind, str]:
-    """SES names the identities that failed: the sender's concerns every mail, a recipient's only this one."""
+    """SES names the identities that failed: the sender's concerns all its mails, a recipient's only this one."""
     named = {address.lower().rstrip(".") for address in _ADDRESS.findall(text)}
     if recipient.lower() in named and sender.lower() not in named:
         return "permanent", "SES sends only to verified addresses: the account is still in the SES sandbox."
-    return "account", "The sender's identity is not verified in SES in this region."
+    domain = sender.rpartition("@")[2] or "unknown"
+    return "identity", f"SES has not verified the sender's address or its domain ({domain}) in this region."

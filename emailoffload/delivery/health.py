@@ -101,6 +101,8 @@ class Room:
 
     ordinary: int
     sensitive: int
+    short: bool = False
+    """It is the 24-hour quota that limits them: what finds no room now may not find any for hours."""
 
     @property
     def used_up(self) -> bool:
@@ -128,10 +130,12 @@ def room() -> Room:
     if breaker() is not None:
         limit = min(limit, MOST_PROBES)
     ordinary = sensitive = limit
+    short = False
     left = rate.available_24h(known)
     if left is not None:
         ordinary = min(limit, left - rate.reserved_24h(known))
         sensitive = min(limit, left)
+        short = ordinary < limit
     states = [EmailState.PREPARED, EmailState.QUEUED, EmailState.SENDING]
     waiting = Email.objects.filter(state__in=states).order_by()[: limit + 1].count()
-    return Room(max(0, ordinary - waiting), max(0, sensitive - waiting))
+    return Room(max(0, ordinary - waiting), max(0, sensitive - waiting), short)

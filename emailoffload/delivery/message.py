@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
 
 from emailoffload.outbox.content import Parts
-from emailoffload.sources.protocol import Attachment
+from emailoffload.sources.protocol import Attachment, RenderedMail
 
 HEADER = "X-Email-Offload-Id"
 TAG = "email-offload-id"
@@ -101,15 +102,34 @@ def mailbox(name: str, bare: str) -> str:
     return f"{_encoded_words(name)} <{bare}>"
 
 
+def sendable(mail: RenderedMail) -> bool:
+    """Whether SES would take a mail of these addresses and this size; asked before anything is claimed."""
+    try:
+        _check_size(mail.text, mail.html or "", mail.attachments)
+        for bare in (mail.to_address, mail.from_address, mail.reply_to_address or mail.from_address):
+            address(bare)
+    except Unsendable:
+        return False
+    return True
+
+
+def _check_size(text: str, html: str, attachments: Sequence[Attachment]) -> None:
+    """Raises Unsendable for what is too large. A character has four bytes at most."""
+    size = sum(len(each.content) for each in attachments)
+    if (size + 4 * (len(text) + len(html))) * 3 // 2 <= MAX_BYTES:
+        return
+    size += len(_utf8(text).encode()) + len(_utf8(html).encode())
+    if size * 3 // 2 > MAX_BYTES:
+        raise Unsendable("message_too_large", "The mail is larger than SES takes (10 MB).")
+
+
 def build(parts: Parts, ref: str, source: str) -> dict[str, Any]:
     """The keyword arguments of `send_email` for one recipient.
 
     `ref` is the email's reference as 32 hex digits, `source` what it was claimed from. Raises Unsendable.
     """
     text, html = _utf8(parts.text), _utf8(parts.html or "")
-    size = len(text.encode()) + len(html.encode()) + sum(len(each.content) for each in parts.attachments)
-    if size * 3 // 2 > MAX_BYTES:
-        raise Unsendable("message_too_large", "The mail is larger than SES takes (10 MB).")
+    _check_size(text, html, parts.attachments)
     body = {}
     if text or not html:
         body["Text"] = {"Data": text or "\n", "Charset": "UTF-8"}

@@ -41,6 +41,11 @@ def valid_address(text: str) -> bool:
     )
 
 
+def unusual(text: str) -> bool:
+    """Whether a valid address has a quoted part or names an IP address: Moodle mails to it, Amazon SES does not."""
+    return '"' in text or "[" in text
+
+
 def valid_in(text: str | None) -> tuple[str, ...]:
     """The valid addresses of a list: split at commas and trimmed, in order, doubles kept (facts §2.8)."""
     parts = (part.strip(PHP_SPACE) for part in (text or "").split(","))

@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from emailoffload.moodle import companies
-from emailoffload.moodle.addresses import valid_address
+from emailoffload.moodle.addresses import unusual, valid_address
 from emailoffload.moodle.loaders import load_users
 from emailoffload.moodle.types import User
 from emailoffload.policy.models import CopyRule
@@ -147,11 +147,11 @@ def _addresses(value: str) -> tuple[str, ...]:
     if not found:
         raise BadValue(gettext_lazy("Enter at least one email address."))
     for part in found:
-        if not valid_address(part):
+        if not valid_address(part) or unusual(part):
             raise BadValue(
                 gettext_lazy(
-                    "This is not an email address that Moodle accepts. Enter bare addresses, without names, "
-                    "separated by commas."
+                    "This is not an email address that Moodle and Amazon SES accept. Enter bare addresses, without "
+                    "names, separated by commas."
                 ),
                 part,
             )
@@ -292,6 +292,10 @@ class _People:
 
     def recipients(self, rule: Rule, subject: Subject) -> list[Recipient]:
         """Everybody a rule finds for a mail who can be mailed, doubles too."""
+        # A copy that SES would not take must not keep the user's own mail from being claimed.
+        return [each for each in self._found(rule, subject) if not unusual(each[0])]
+
+    def _found(self, rule: Rule, subject: Subject) -> list[Recipient]:
         if rule.kind == CopyRule.Kind.FIXED:
             return [(address, None) for address in rule.addresses]
         if rule.kind == CopyRule.Kind.PROFILE_FIELD:

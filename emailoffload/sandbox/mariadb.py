@@ -97,9 +97,13 @@ def start(*, durable: bool = False, folder: str | None = None, options: tuple[st
              "--auth-root-authentication-method=normal", "--skip-test-db"],
             check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
+    # In a shared folder a server that starts removes the temporary tables of those that run.
+    temporary = Path(folder) / "tmp"
+    temporary.mkdir(exist_ok=True)
     log = open(f"{folder}/log", "ab")  # noqa: SIM115
     process = subprocess.Popen(
         [_program("mariadbd", "mysqld"), "--no-defaults", *user, f"--datadir={data}", f"--socket={socket}",
+         f"--tmpdir={temporary}",
          f"--pid-file={folder}/pid", "--skip-networking", "--innodb-buffer-pool-size=512M", "--max-connections=400",
          f"--innodb-flush-log-at-trx-commit={1 if durable else 0}", "--performance-schema=OFF",
          "--skip-log-bin", *options],

@@ -172,6 +172,9 @@ class Source(Protocol[RowT]):
         What is wrong with one row is that row's decision. Raises database errors.
         """
 
+    def carries_credentials(self, row: RowT) -> bool:
+        """Whether the row's mails carry credentials; asked before others are left out for want of quota."""
+
     def as_of(self, candidate: Candidate, now: int) -> Candidate:
         """The candidate of a row that is already due, with the values to write if it is claimed at `now`.
 

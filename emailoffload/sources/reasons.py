@@ -37,6 +37,7 @@ BROKEN_ROW = "broken_row"
 CLAIMS_PAUSED = "claims_paused"
 DELIVERY_UNHEALTHY = "delivery_unhealthy"
 NO_CAPACITY = "no_capacity"
+UNSENDABLE = "unsendable"
 COMMITTED_LATE = "committed_late"
 ROWS_LOCKED = "rows_locked"
 STOPPED = "stopped"
@@ -87,6 +88,9 @@ MEANINGS: dict[str, Promise] = {
     CLAIMS_PAUSED: _("claiming is paused"),
     DELIVERY_UNHEALTHY: _("delivery through SES is not healthy"),
     NO_CAPACITY: _("more would be claimed than can be sent in time"),
+    UNSENDABLE: _(
+        "Amazon SES would not take one of its mails: an address of an unusual form, or more than 10 MB"
+    ),
     COMMITTED_LATE: _("the claim took too long and was undone"),
     ROWS_LOCKED: _("Moodle's database was changing rows at this moment"),
     STOPPED: _("the pass was asked to stop"),

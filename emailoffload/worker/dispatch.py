@@ -32,6 +32,7 @@ from emailoffload.outbox.models import Email
 from emailoffload.outbox.states import EmailState
 from emailoffload.worker import killpoints, lease, outcomes, runs, stopping
 from emailoffload.worker.recover_sends import recover_sends
+from emailoffload.worker.refused_senders import RefusedSenders
 from emailoffload.worker.senders import Job, Result, Senders
 from emailoffload.worker.supply import Supply
 
@@ -42,8 +43,6 @@ AHEAD_SECONDS = 0.25
 SOON = timedelta(seconds=90)
 """A pass stays on for mails that fall due so soon: the next scheduled one may start half a minute late."""
 POLL = 0.5
-SHORT_SECONDS = 5.0
-"""How often what is due is compared with a 24-hour quota."""
 NO_ANSWER = 10
 """So many sends in a row without an answer end the pass: each further one would only be uncertain too."""
 
@@ -186,7 +185,8 @@ class _Pass:
 
     def go(self) -> None:
         """Run the pass; whatever happens, nothing stays leased that could be given back."""
-        self.senders = Senders(self.threads)
+        self.refused = RefusedSenders()
+        self.senders = Senders(self.threads, self.refused)
         self.supply = Supply(self.token, self._until)
         try:
             while self._goes_on():
@@ -321,6 +321,8 @@ class _Pass:
             words = "The 24-hour quota of the SES account is used up. Mails wait until it allows more."
             self._stop(Outcome("account", "DailyQuota", words))
         if not batch.jobs:
+            if not self.in_flight and not self.ready:
+                self._stop_if_all_refused()
             # Nothing is due just now, or nothing may leave: look again soon.
             self.not_before = time.monotonic() + (POLL / 5 if self.in_flight else 0)
 
@@ -345,17 +347,28 @@ class _Pass:
 
     def _judge(self, outcome: Outcome) -> None:
         """What one outcome says about SES as a whole."""
+        self.refused.count(outcome)
         if outcome.kind == "account":
             self._stop(outcome)
         elif outcome.kind in {"not_transmitted", "unknown"} and outcome.code != content.UnknownKey.code:
             self.no_answer += 1
             if self.no_answer >= NO_ANSWER or self.probing:
                 self._stop(outcome)
+        elif outcome.kind == "identity":
+            self.no_answer = 0
+            if not outcome.http_status:
+                # Nothing was transmitted: what the rate allowed for it is for another mail.
+                self.allowed += 1
         elif outcome.http_status:
             self.no_answer = 0
             if self.probing:
                 self.probing = False
                 health.close()
+
+    def _stop_if_all_refused(self) -> None:
+        outcome = self.refused.all_refused()
+        if outcome:
+            self._stop(outcome)
 
     def _stop(self, outcome: Outcome) -> None:
         if not self.halt:
@@ -370,6 +383,8 @@ class _Pass:
             self.senders.close()
             self.ended += self.senders.results(len(self.in_flight) - len(self.ended), 0)
             self._exchange([])
+            if not stopping.requested():
+                self._stop_if_all_refused()
         finally:
             _again(lambda: transitions.unlease(self.ours, self.token))
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from django.conf import settings
 
-from emailoffload.delivery import health
+from emailoffload.delivery import health, message
 from emailoffload.moodle import cronlock, variants
 from emailoffload.moodle.errors import MoodleProblem, TaskMissing, check_reachable, require_ready, translated
 from emailoffload.outbox import content, switches
@@ -31,7 +31,7 @@ from emailoffload.worker.routing import Router
 
 log = logging.getLogger(__name__)
 FIRST_BATCH = 128
-"""A pass begins with few rows at a time, so that sending begins at once, and doubles them."""
+"""Rows of a pass's first batch."""
 ROW_ERRORS = frozenset(
     {
         reasons.BROKEN_ROW, reasons.NO_COURSE_MODULE, reasons.NO_COURSE, reasons.USER_MISSING,
@@ -112,6 +112,36 @@ def _anything(source: str, above: int, result: InterceptResult) -> bool:
         return False
 
 
+class _Piles:
+    """Rows on their way into batches: rows already due and rows of the future go apart.
+
+    A pass begins with few rows at a time, so that sending begins at once, and doubles them.
+    """
+
+    def __init__(self, batch: Callable[[Sequence[Row]], None], limit: int) -> None:
+        self._batch = batch
+        self._limit = limit
+        """Rows due before this time count as due."""
+        self._size = min(FIRST_BATCH, settings.CLAIM_BATCH_SIZE)
+        self._due: list[Row] = []
+        self._soon: list[Row] = []
+
+    def add(self, row: Row) -> None:
+        """Put a row on its pile; a full one becomes a batch."""
+        pile = self._due if row.due < self._limit else self._soon
+        pile.append(row)
+        if len(pile) >= self._size:
+            self._batch(pile)
+            pile.clear()
+            self._size = min(2 * self._size, settings.CLAIM_BATCH_SIZE)
+
+    def flush(self) -> None:
+        """Make batches of what is left."""
+        for pile in (self._due, self._soon):
+            self._batch(pile)
+            pile.clear()
+
+
 class _Pass:
     """The state of one pass."""
 
@@ -150,9 +180,8 @@ class _Pass:
     def _look(self, above: int) -> None:
         now = int(time.time())
         refusal: str | None = None
-        size = min(FIRST_BATCH, settings.CLAIM_BATCH_SIZE)
-        soon: list[Row] = []
-        due: list[Row] = []
+        piles = _Piles(self._batch, now + settings.CLAIM_MARGIN_SECONDS)
+        others: list[Row] = []
         for row in registry.find(self.name, _horizon(now), above):
             self.result.seen += 1
             self.result.highest_id = max(self.result.highest_id, row.id)
@@ -160,15 +189,24 @@ class _Pass:
                 refusal = self._open()
             if refusal:
                 self.result.left[refusal] += 1
-                continue
-            pile = due if row.due < now + settings.CLAIM_MARGIN_SECONDS else soon
-            pile.append(row)
-            if len(pile) >= size:
-                self._batch(pile)
-                pile.clear()
-                size = min(2 * size, settings.CLAIM_BATCH_SIZE)
-        for pile in (due, soon):
-            self._batch(pile)
+            elif not self._can_wait(row):
+                piles.add(row)
+            elif len(others) < self.room.ordinary:
+                others.append(row)
+            else:
+                self.result.left[reasons.NO_CAPACITY] += 1
+        piles.flush()
+        if others:
+            # What is kept for credentials is not theirs, and all that have some have been looked at.
+            self.room.sensitive = self.room.ordinary
+            for row in others:
+                piles.add(row)
+            piles.flush()
+
+    def _can_wait(self, row: Row) -> bool:
+        """Whether others come first: the quota may not suffice for all, and this row has no credentials."""
+        may = self.room.short and self.name in registry.WITH_CREDENTIALS
+        return may and not self.source.carries_credentials(row)
 
     def _open(self) -> str:
         """Get ready to claim, now that there is something; returns why nothing may be claimed, or ''."""
@@ -265,11 +303,13 @@ class _Pass:
         return routed.decisions
 
     def _admitted(self, decisions: Sequence[Decision]) -> list[Candidate]:
-        """The candidates that there is room for; those whose mails carry credentials come first."""
+        """The candidates that SES would take and that there is room for; those with credentials come first."""
         candidates = []
         for decision in decisions:
             if decision.candidate is None:
                 self.result.left[decision.reason] += 1
+            elif not all(message.sendable(mail) for mail in decision.candidate.mails):
+                self.result.left[reasons.UNSENDABLE] += 1
             else:
                 candidates.append(decision.candidate)
         candidates.sort(key=lambda candidate: not candidate.sensitive)

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from emailoffload.worker.dispatch import DispatchResult
 
 DEADLINE = "deadline"
-FIRST_DELAY = {"not_transmitted": 2.0, "throttled": 1.0}
+IDENTITY = "identity"
+"""Reason of mails whose sender's identity SES has not verified."""
+FIRST_DELAY = {"not_transmitted": 2.0, "throttled": 1.0, "identity": 30.0}
 LONGEST_DELAY = 60.0
 ACCOUNT_DELAY = 30.0
 
@@ -45,9 +47,11 @@ def follow(result: Result, now: datetime) -> Ended:
             state = EmailState.FAILED
         case "account":
             reason, next_try = f"account:{outcome.code}", now + timedelta(seconds=ACCOUNT_DELAY)
-        case "not_transmitted" | "throttled":
+        case "not_transmitted" | "throttled" | "identity":
+            if outcome.kind == "identity":
+                reason = IDENTITY
             if now >= job.deadline_at:
-                state, reason = EmailState.FAILED, DEADLINE
+                state, reason = EmailState.FAILED, reason if outcome.kind == "identity" else DEADLINE
             else:
                 # The last try is at the deadline itself.
                 next_try = min(now + delay(outcome.kind, job.attempt), job.deadline_at)

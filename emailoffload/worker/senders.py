@@ -14,6 +14,7 @@ from emailoffload.delivery import message, ses
 from emailoffload.delivery.errors import Outcome
 from emailoffload.outbox import content
 from emailoffload.worker import killpoints
+from emailoffload.worker.refused_senders import RefusedSenders
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ class Result:
 class Senders:
     """A pool of threads for one pass."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, refused: RefusedSenders) -> None:
+        self._refused = refused
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._results: deque[Result] = deque()
         self._enough = threading.Event()
@@ -94,7 +96,7 @@ class Senders:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             try:
-                outcome = transmit(job)
+                outcome = transmit(job, self._refused)
             except Exception as error:
                 # Broad on purpose: a job without a result would be waited for. What happened is not known.
                 outcome = Outcome("unknown", type(error).__name__, "The send failed in an unexpected way.")
@@ -103,8 +105,8 @@ class Senders:
                 self._enough.set()
 
 
-def transmit(job: Job) -> Outcome:
-    """Open the content, build the request, transmit it once."""
+def transmit(job: Job, refused: RefusedSenders) -> Outcome:
+    """Open the content, build the request, transmit it once, unless SES has refused its sender in this pass."""
     try:
         parts = content.open_body(job.key_id, job.body)
         request = message.build(parts, job.ref, job.source)
@@ -113,7 +115,11 @@ def transmit(job: Job) -> Outcome:
         return Outcome("not_transmitted", error.code, str(error))
     except (content.ContentError, message.Unsendable) as error:
         return Outcome("permanent", error.code, str(error))
+    known = refused.answer(parts.from_address)
+    if known:
+        return known
     killpoints.reached("before_send")
     outcome = ses.send(request, sender=parts.from_address, recipient=parts.to_address)
     killpoints.reached("after_send")
+    refused.note(parts.from_address, outcome)
     return outcome

@@ -32,7 +32,7 @@ def refused(code: str, message: str = "", status: int = 400) -> aws.ClientError:
         (refused("LimitExceededException", "Daily message quota exceeded"), "account"),
         (refused("AccountSuspendedException"), "account"),
         (refused("SendingPausedException"), "account"),
-        (refused("MailFromDomainNotVerifiedException"), "account"),
+        (refused("MailFromDomainNotVerifiedException"), "identity"),
         (refused("NotFoundException", "Configuration set <x> does not exist.", 404), "account"),
         (refused("BadRequestException", "Configuration set x does not exist"), "account"),
         (refused("AccessDeniedException", "", 403), "account"),
@@ -76,14 +76,14 @@ def test_each_failure_has_its_outcome_a_code_and_words(error: Exception, kind: s
     assert isinstance(error, aws.ClientError) or outcome.message
 
 
-def test_an_unverified_sender_stops_everything_and_an_unverified_recipient_only_its_own_mail() -> None:
+def test_an_unverified_sender_stops_its_own_mails_and_an_unverified_recipient_only_this_one() -> None:
     text = "Email address is not verified. The following identities failed the check in region EU-WEST-1: "
     sender = classify(refused("MessageRejected", text + SENDER), sender=SENDER, recipient=RECIPIENT)
     recipient = classify(refused("MessageRejected", text + RECIPIENT), sender=SENDER, recipient=RECIPIENT)
     both = classify(
         refused("MessageRejected", f"{text}{SENDER}, {RECIPIENT}"), sender=SENDER, recipient=RECIPIENT
     )
-    assert (sender.kind, recipient.kind, both.kind) == ("account", "permanent", "account")
+    assert (sender.kind, recipient.kind, both.kind) == ("identity", "permanent", "identity")
 
 
 def test_no_address_that_ses_quotes_is_kept() -> None:

@@ -207,6 +207,13 @@ def test_semicolons_and_lines_separate_addresses_too() -> None:
     assert found == {"addresses": ("a@b.example", "c@d.example", "e@f.example")}
 
 
+@pytest.mark.parametrize("value", ["hr", '"h r"@firm.example', "hr@[192.0.2.1]"])
+def test_an_address_that_nobody_could_be_mailed_at_is_refused(value: str) -> None:
+    with pytest.raises(BadValue) as refused:
+        parse("fixed", f"a@b.example, {value}")
+    assert refused.value.part == value
+
+
 def test_where_no_rule_applies_moodle_is_not_asked(firm: Firm) -> None:
     rule(company_id=2)
     rules = CopyRules.load()

@@ -11,7 +11,7 @@ from django.db import connections
 
 from emailoffload.moodle import claims, cronlock, guard
 from emailoffload.moodle.claims import Swap
-from emailoffload.worker import intercept
+from emailoffload.worker import claiming, intercept
 
 
 class NoLock(AbstractContextManager["NoLock"]):
@@ -33,11 +33,11 @@ class NoLock(AbstractContextManager["NoLock"]):
 def no_lead() -> None:
     """Due rows are claimed like rows of the future, though nobody can hold the cron's lock."""
 
-    def hasty(self: Any, candidates: Any, *, under_lock: bool) -> set[int]:
-        return self._make(candidates, None) if candidates else set()
+    def hasty(self: Any, candidates: Any, sealed: Any, *, under_lock: bool) -> set[int]:
+        return self._make(candidates, sealed, None) if candidates else set()
 
-    intercept._Pass._claim = hasty  # type: ignore[method-assign]
-    intercept._Pass._too_late = lambda *args: set()  # type: ignore[method-assign]
+    claiming.Claimer._claim = hasty  # type: ignore[method-assign]
+    claiming.Claimer._too_late = lambda *args: set()  # type: ignore[method-assign]
     intercept._Pass._without_lock = lambda self, rows: iter(rows)  # type: ignore[method-assign]
 
 
@@ -49,13 +49,13 @@ def no_lock() -> None:
 
 def slow() -> None:
     """No protection is taken out, but much time passes between reading a row and claiming it."""
-    whole = intercept._Pass._claim
+    whole = claiming.Claimer._claim
 
-    def dawdling(self: Any, candidates: Any, *, under_lock: bool) -> set[int]:
+    def dawdling(self: Any, candidates: Any, sealed: Any, *, under_lock: bool) -> set[int]:
         time.sleep(1.5)
-        return whole(self, candidates, under_lock=under_lock)
+        return whole(self, candidates, sealed, under_lock=under_lock)
 
-    intercept._Pass._claim = dawdling  # type: ignore[method-assign]
+    claiming.Claimer._claim = dawdling  # type: ignore[method-assign]
 
 
 def no_compare() -> None:
@@ -72,7 +72,7 @@ def no_compare() -> None:
         return {swap.row_id for swap in swaps}
 
     claims.apply = overwrite
-    intercept._Pass._as_of_now = lambda self, candidates: list(candidates)  # type: ignore[method-assign]
+    claiming.Claimer._as_of_now = lambda self, candidates: list(candidates)  # type: ignore[method-assign]
 
 
 def apply(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ def ids() -> list[str]:
 
 
 def test_the_checks_are_registered_and_the_suites_settings_pass_them() -> None:
-    assert {checks.databases, checks.times, checks.exposure} <= set(registry.get_checks())
+    assert {checks.databases, checks.times, checks.exposure, checks.folders} <= set(registry.get_checks())
     assert ids() == []
 
 
@@ -90,4 +91,11 @@ def test_a_contradiction_is_found(spoil: Callable[[Any], None], found: str, sett
 
 def test_https_makes_other_host_names_fine(settings: Any) -> None:
     settings.ALLOWED_HOSTS, settings.SECURE_HTTPS = ["offload.example.org"], True
+    assert ids() == []
+
+
+def test_a_data_folder_of_moodles_that_is_none_is_noticed(settings: Any, tmp_path: Path) -> None:
+    settings.MOODLE_DATAROOT = str(tmp_path)
+    assert ids() == ["emailoffload.W006"]
+    (tmp_path / "filedir").mkdir()
     assert ids() == []

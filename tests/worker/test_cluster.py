@@ -83,6 +83,7 @@ def test_sigterm_to_the_worker_ends_its_passes_cleanly_within_seconds(
 ) -> None:
     emails = queue_emails(600)
     until(lambda: len(ses.accepted) > 60, 60)
+    until(lambda: Lease.objects.filter(name="cron-guard").exclude(token="").exists(), 20)
     worker.send_signal(signal.SIGTERM)
     took = until(lambda: group_is_gone(worker), 30)
     assert took < 10

@@ -14,11 +14,12 @@ from emailoffload.management.reporting import ReportingCommand
 from emailoffload.sandbox.bench import figures
 from emailoffload.sandbox.bench.stage import Stage, stage
 
-NAMES = ("claims", "scan", "throughput", "lateness")
+NAMES = ("claims", "scan", "throughput", "queue", "lateness")
+QUEUE_ROWS = 2000
 
 
 class Command(ReportingCommand):
-    """Measure claims, an empty pass, throughput beside a peer, and lateness."""
+    """Measure claims, an empty pass, throughput beside a peer, IOMAD's queue, and lateness."""
 
     help = "Measure the figures of the README on this machine, with a MariaDB and an SES of its own."
 
@@ -49,6 +50,9 @@ class Command(ReportingCommand):
                 latency_ms=options["latency_ms"],
                 rounds=rounds,
                 peer=not options["no_peer"],
+            ),
+            "queue": lambda made: figures.queue(
+                made, mails=QUEUE_ROWS, latency_ms=options["latency_ms"], rounds=rounds
             ),
             "lateness": lambda made: figures.lateness(made, mails=300, latency_ms=options["latency_ms"]),
         }

@@ -1,15 +1,20 @@
-"""`manage.py qcluster`: django-q's worker, with our schedules made right, and passes that end with it."""
+"""`manage.py qcluster`: django-q's worker, with our schedules made right, passes that end with it, and the watch
+over IOMAD's queue in its first process."""
 
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any
 
 from django.db import connections
 from django_q.cluster import Cluster
 from django_q.management.commands import qcluster
 
-from emailoffload.worker import schedules, stopping, tasks
+from emailoffload.worker import cronguard, schedules, stopping, tasks
+
+LAST_BATCH_SECONDS = 10
+"""How long the worker's end waits for the watch over IOMAD's queue, which ends with its batch."""
 
 
 class StoppingCluster(Cluster):
@@ -26,6 +31,12 @@ class StoppingCluster(Cluster):
             if not sentinel.is_alive() or _is_gone(sentinel.pid):
                 return
         super().sig_handler(signum, frame)  # type: ignore[no-untyped-call]  # django-q has no types
+
+    def wait(self) -> None:
+        """Return when the sentinel has ended, by a signal or by itself."""
+        sentinel: Any = self.sentinel
+        while sentinel is not None and sentinel.is_alive() and not _is_gone(sentinel.pid):
+            sentinel.join(1)
 
 
 def _is_gone(pid: int) -> bool:
@@ -58,3 +69,10 @@ class Command(qcluster.Command):
         cluster.start()
         if options.get("run_once"):
             cluster.stop()
+            return
+        # Only now: nothing is forked from this process any more, and a thread must not be there when it is.
+        over = threading.Event()
+        watch = cronguard.start(lambda: over.is_set() or stopping.requested())
+        cluster.wait()
+        over.set()
+        watch.join(LAST_BATCH_SECONDS)

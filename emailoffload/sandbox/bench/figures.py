@@ -19,11 +19,13 @@ from emailoffload.sandbox.bench.stage import (
     fresh,
     go,
     outcome,
+    queued,
     reminders,
     sandbox_ses,
 )
 
 WORKER = "emailoffload.sandbox.bench.worker"
+REMINDERS, QUEUE = "reengagement", "iomad_queue"
 
 
 @dataclass
@@ -127,6 +129,24 @@ def throughput(made: Stage, *, mails: int, latency_ms: int, rounds: int, peer: b
     return Figures("throughput", values, lines)
 
 
+def queue(made: Stage, *, mails: int, latency_ms: int, rounds: int) -> Figures:
+    """IOMAD's queue after an upload of users: one pass claims all, two processes send."""
+    found = []
+    for _ in range(rounds):
+        fresh(made)
+        queued(made, mails)
+        found.append(_claim_then_send(made, mails, latency_ms, QUEUE))
+    claimed, accepted = (statistics.median(column) for column in zip(*found, strict=True))
+    return Figures(
+        "queue",
+        {"rows": mails, "latency_ms": latency_ms, "claimed_rate": claimed, "accepted_rate": accepted},
+        [
+            f"{mails:,} rows of IOMAD's queue, claimed in one pass {claimed:>8,.0f} rows/s",
+            f"accepted at {latency_ms} ms, two processes            {accepted:>8,.0f} mails/s",
+        ],
+    )
+
+
 def lateness(made: Stage, *, mails: int, latency_ms: int) -> Figures:
     """How long after its due time a reminder is sent, under a real `qcluster` with the product's schedules."""
     fresh(made)
@@ -186,7 +206,7 @@ def _ours(made: Stage, mails: int, latency_ms: int) -> dict[str, float]:
     fresh(made)
     reminders(made, mails, "UNIX_TIMESTAMP() - 60 - n() % 30")
     with sandbox_ses(made, latency_ms) as env:
-        processes = [made.start(WORKER, "work", role, mails, env=env) for role in ("both", "send")]
+        processes = [made.start(WORKER, "work", role, mails, REMINDERS, env=env) for role in ("both", "send")]
         started = time.time()
         go(*processes)
         found = [outcome(process) for process in processes]
@@ -209,17 +229,23 @@ def _sending(made: Stage, mails: int, latency_ms: int) -> float:
     """Mails per second from the first attempt to the last acceptance, when all have been claimed before."""
     fresh(made)
     reminders(made, mails, "UNIX_TIMESTAMP() - 60 - n() % 30")
+    return _claim_then_send(made, mails, latency_ms, REMINDERS)[1]
+
+
+def _claim_then_send(made: Stage, mails: int, latency_ms: int, source: str) -> tuple[float, float]:
+    """(rows claimed per second by one process, then mails accepted per second from two)."""
     with sandbox_ses(made, latency_ms) as env:
-        claiming = made.start(WORKER, "work", "claim", mails, env=env)
+        claiming = made.start(WORKER, "work", "claim", mails, source, env=env)
+        begun = time.time()
         go(claiming)
-        outcome(claiming)
-        processes = [made.start(WORKER, "work", "send", mails, env=env) for _ in range(2)]
+        claimed = outcome(claiming)["claimed_at"] - begun
+        processes = [made.start(WORKER, "work", "send", mails, source, env=env) for _ in range(2)]
         started = time.time()
         go(*processes)
         for process in processes:
             outcome(process)
     last = made.rows("SELECT UNIX_TIMESTAMP(MAX(accepted_at)) FROM emailoffload_email", OURS)[0][0]
-    return mails / (float(last) - started)
+    return mails / claimed, mails / (float(last) - started)
 
 
 def _peer(made: Stage, mails: int, latency_ms: int, threads: int) -> dict[str, float]:

@@ -157,6 +157,28 @@ def reminders(made: Stage, count: int, due: str) -> None:
     )
 
 
+def queued(made: Stage, count: int) -> None:
+    """Put `count` due mails of four kinds into IOMAD's queue, beside those that the site has sent."""
+    body = BODY.replace("'", "''")
+    made.server.run(
+        "DELETE FROM mdl_email WHERE sent IS NULL OR subject LIKE 'Bench %';"
+        "SET @model = (SELECT headers FROM mdl_email WHERE templatename = 'completion_warn_user' LIMIT 1);"
+        "CREATE TEMPORARY TABLE people SELECT id, firstname, ROW_NUMBER() OVER (ORDER BY id) - 1 AS n"
+        " FROM mdl_user WHERE username LIKE 'bulk%' AND deleted = 0 AND suspended = 0;"
+        "SET @people = (SELECT COUNT(*) FROM people);"
+        "INSERT INTO mdl_email (templatename, modifiedtime, sent, subject, body, varsreplaced, companyid,"
+        " courseid, userid, senderid, headers, due)"
+        " SELECT k.name, UNIX_TIMESTAMP() - 60, NULL, CONCAT('Bench ', p.firstname),"
+        f" REPLACE('{body}', '%userfirstname%', p.firstname), 1, 1, 4, p.id, -20,"
+        " REPLACE(@model, 's:20:\"completion_warn_user\"', CONCAT('s:', LENGTH(k.name), ':\"', k.name, '\"')),"
+        f" UNIX_TIMESTAMP() - 60 FROM seq_0_to_{int(count) - 1} s"
+        " JOIN people p ON p.n = s.seq % @people JOIN (SELECT 0 AS n, 'user_create' AS name"
+        " UNION SELECT 1, 'user_added_to_course' UNION SELECT 2, 'license_allocated' UNION SELECT 3, 'user_reset'"
+        ") k ON k.n = s.seq % 4 ORDER BY s.seq",
+        MOODLE,
+    )
+
+
 @contextmanager
 def sandbox_ses(made: Stage, latency_ms: int) -> Iterator[dict[str, str]]:
     """A sandbox SES in a process of its own; yields the environment that points to it."""

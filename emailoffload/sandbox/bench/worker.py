@@ -97,7 +97,7 @@ def scan(rounds: int) -> dict[str, Any]:
     return {"bare": statistics.median(bare), "pass": statistics.median(passes)}
 
 
-def work(role: str, expected: int) -> dict[str, Any]:
+def work(role: str, expected: int, source: str) -> dict[str, Any]:
     """One worker process: `claim` claims, `send` sends, `both` does one after the other."""
     from emailoffload.outbox.models import Email
     from emailoffload.worker import dispatch, intercept
@@ -106,7 +106,7 @@ def work(role: str, expected: int) -> dict[str, Any]:
     started = cost()["cpu"]
     claimed = 0.0
     if role in ("both", "claim"):
-        result = intercept.run()
+        result = intercept.run(source=source)
         claimed = time.time()
         if result.claimed != expected:
             raise RuntimeError(f"{expected} were to be claimed: {result.as_dict()}")
@@ -124,7 +124,7 @@ def main() -> None:
     jobs: dict[str, Callable[[], dict[str, Any]]] = {
         "claims": lambda: claims(int(numbers[0]), int(numbers[1])),
         "scan": lambda: scan(int(numbers[0])),
-        "work": lambda: work(numbers[0], int(numbers[1])),
+        "work": lambda: work(numbers[0], int(numbers[1]), numbers[2]),
     }
     print(json.dumps(jobs[what]()))
 

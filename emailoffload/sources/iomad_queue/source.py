@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from emailoffload.moodle import companies, cronlock, iomad, loaders, refusals, variants
 from emailoffload.moodle.formatting.names import fullname
@@ -66,7 +67,6 @@ class QueueSource:
         self.site = load_site()
         self.variant = variant
         self.composer = Composer(self.site, Attachments(), strict=parity == "strict")
-        self._sensitive: frozenset[str] | None = None
         self._copy_rules: CopyRules | None = None
 
     # --- decide and render ---
@@ -167,8 +167,6 @@ class QueueSource:
         """Render the mails and add their decisions."""
         if not mails:
             return
-        if self._sensitive is None:
-            self._sensitive = sensitive_templates()
         people = self._people(mails, gates)
         noreply = iomad.load_noreply_addresses({mail.row.companyid for mail in mails}, self.site)
         copies = self._copies(mails)
@@ -183,7 +181,7 @@ class QueueSource:
                     people,
                     company_name=gates.companies[row.companyid],
                     company_noreply=noreply.get(row.companyid, ""),
-                    sensitive=(row.templatename or "") in self._sensitive,
+                    sensitive=self.carries_credentials(row),
                     copies=copies.get(row.id, ()),
                 )
             except Exception as error:
@@ -227,7 +225,7 @@ class QueueSource:
                     company_id=mail.row.companyid,
                     course_id=mail.row.courseid or 0,
                     template=mail.row.templatename or "",
-                    sensitive=(mail.row.templatename or "") in (self._sensitive or ()),
+                    sensitive=self.carries_credentials(mail.row),
                 )
                 for mail in mails
             ]
@@ -263,6 +261,14 @@ class QueueSource:
         )
 
     # --- the moment of the claim ---
+
+    def carries_credentials(self, row: QueueRow) -> bool:
+        """Whether the row's template is one of those whose mails are sensitive."""
+        return (row.templatename or "") in self._sensitive
+
+    @cached_property
+    def _sensitive(self) -> frozenset[str]:
+        return sensitive_templates()
 
     def as_of(self, candidate: Candidate, now: int) -> Candidate:
         """The candidate with `sent` and `modifiedtime` as a claim at `now` writes them (design §3.2)."""

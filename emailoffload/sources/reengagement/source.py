@@ -297,6 +297,10 @@ class ReengagementSource:
 
     # --- the moment of the claim ---
 
+    def carries_credentials(self, row: InProgress) -> bool:
+        """Reminders never do."""
+        return False
+
     def as_of(self, candidate: Candidate, now: int) -> Candidate:
         """A due candidate with the `emailtime` that a claim at `now` writes (design §3.2)."""
         if not candidate.rearm:
