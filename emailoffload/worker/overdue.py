@@ -21,7 +21,7 @@ from emailoffload.delivery import errors, health
 from emailoffload.outbox import switches
 from emailoffload.outbox.models import Claim, Email
 from emailoffload.outbox.states import ClaimState, EmailState
-from emailoffload.worker.outcomes import DEADLINE
+from emailoffload.worker.outcomes import DEADLINE, IDENTITY
 
 S = EmailState
 MOST = 500
@@ -29,7 +29,14 @@ MOST = 500
 PAUSED = "paused"
 DRAIN = "drain"
 BY_ALL = frozenset(
-    {DEADLINE, "MessageRejected", "BadRequestException", "ParamValidationError", "message_too_large"}
+    {
+        DEADLINE,
+        IDENTITY,
+        "MessageRejected",
+        "BadRequestException",
+        "ParamValidationError",
+        "message_too_large",
+    }
 )
 BY_MOODLE = frozenset({"content_missing", "content_key", "content_damaged"})
 """Causes that only Moodle, which renders the mail itself, can cure."""
