@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import OperationalError, transaction
 from django.db.models.functions import Now
 
-from emailoffload.delivery import ses
+from emailoffload.delivery import pace, ses
 from emailoffload.delivery.errors import Outcome
 from emailoffload.outbox import deadlocks
 from emailoffload.outbox.models import State
@@ -38,8 +38,9 @@ BURST_SECONDS = 0.5
 class Known:
     """What all processes know about the account.
 
-    `rate` is mails per second, already capped. `problem` says why the last GetAccount failed, '' when it did
-    not; the other values are then those of the last good answer. `account` is None when there never was one.
+    `rate` is mails per second, already capped, and lower for a while after SES throttled us (`pace`). `problem`
+    says why the last GetAccount failed, '' when it did not; the other values are then those of the last good
+    answer. `account` is None when there never was one.
     """
 
     rate: float
@@ -111,12 +112,13 @@ def _capped(rate: float) -> float:
 
 def _read() -> tuple[Known, float, float]:
     """What is on record: (known, when the account was read, when reading it last failed)."""
-    row = State.objects.filter(name=ACCOUNT).first()
-    value = row.value if row else {}
+    rows = dict(State.objects.filter(name__in=[ACCOUNT, pace.NAME]).values_list("name", "value"))
+    value = rows.get(ACCOUNT) or {}
     account = ses.Account(**value["account"]) if value.get("account") else None
     problem = Outcome(**value["problem"]) if value.get("problem") else None
     rate = account.max_send_rate if account else CAREFUL_RATE
-    known = Known(_capped(rate), account, problem, int(value.get("granted", 0)))
+    rate = max(0.01, _capped(rate) * pace.share(rows.get(pace.NAME), time.time()))
+    known = Known(rate, account, problem, int(value.get("granted", 0)))
     return known, float(value.get("read_at", 0)), float(value.get("failed_at", 0))
 
 

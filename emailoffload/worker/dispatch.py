@@ -25,7 +25,7 @@ from django.conf import settings
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
-from emailoffload.delivery import health, rate, ses
+from emailoffload.delivery import health, pace, rate, ses
 from emailoffload.delivery.errors import Outcome
 from emailoffload.outbox import content, switches, transitions
 from emailoffload.outbox.models import Email
@@ -341,6 +341,9 @@ class _Pass:
         self.in_flight -= gone
         self.ours -= gone
         results, self.ended = self.ended, []
+        if any(result.outcome and result.outcome.kind == "throttled" for result in results):
+            pace.slow_down()
+            self.rate = rate.known().rate
         for result in results:
             if result.outcome:
                 self._judge(result.outcome)
