@@ -40,7 +40,8 @@ SCOPED: dict[str, list[str]] = {
 }  # fmt: skip
 """Records that belong to companies, by the name of their model: what an address may ask for."""
 REFUSED = {
-    "run", "rowerror", "lease", "state", "auditentry", "sensitivetemplate", "groupcompany",
+    "run", "rowerror", "lease", "state", "auditentry", "sensitivetemplate", "groupcompany", "routingrule",
+    "shadow",
     "group", "user", "schedule", "success", "failure", "ormq",
 }  # fmt: skip
 """Records of the whole site."""
