@@ -45,6 +45,26 @@ def spawn(
     )
 
 
+def on_sqlite(script: str, folder: Path, *, ses: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a script with the product's own settings on SQLite in `folder`; it must end well.
+
+    `ses` is the address of the SES that it sends to.
+    """
+    env = {name: value for name, value in os.environ.items() if not name.endswith("DATABASE_URL")}
+    env |= {
+        "DJANGO_SETTINGS_MODULE": "offloadsite.settings",
+        "OFFLOAD_DATA_DIR": str(folder),
+        "OFFLOAD_ENV_FILE": os.devnull,
+    }
+    if ses:
+        env["AWS_ENDPOINT_URL_SESV2"] = ses
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=env, cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 def start(processes: Sequence[subprocess.Popen[str]], prepare: Callable[[], object] = lambda: None) -> None:
     """Wait until all processes are ready, prepare, then let them all go at once."""
     for process in processes:

@@ -46,6 +46,14 @@ class HandshakeFailed(EndpointConnectionError):
     """The encrypted connection could not be made: nothing was transmitted."""
 
 
+_NOT_OPENED = (
+    (TimeoutError, ConnectTimeoutError),
+    (ssl.SSLCertVerificationError, SSLError),
+    (ssl.SSLError, HandshakeFailed),
+)
+"""botocore's word for what kept a connection from being made; the first that fits."""
+
+
 class BundleUnreadable(Exception):
     """The file with the certificates to trust is not there, or holds none: no connection is made."""
 
@@ -124,17 +132,12 @@ class Transport:
     def _open(self, connection: http.client.HTTPConnection, url: str) -> None:
         try:
             connection.connect()
-        except TimeoutError as error:
-            connection.close()
-            raise ConnectTimeoutError(endpoint_url=url, error=error) from error
-        except ssl.SSLCertVerificationError as error:
-            connection.close()
-            raise SSLError(endpoint_url=url, error=error) from error
-        except ssl.SSLError as error:
-            connection.close()
-            raise HandshakeFailed(endpoint_url=url, error=error) from error
         except OSError as error:
             connection.close()
+            # A certificate that is not accepted is a TLS error, and these are errors of the system like the rest.
+            for kind, ours in _NOT_OPENED:
+                if isinstance(error, kind):
+                    raise ours(endpoint_url=url, error=error) from error
             raise EndpointConnectionError(endpoint_url=url, error=error) from error
         connection.sock.settimeout(self.read_seconds)
         connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -23,8 +23,8 @@ def insert(model: type[models.Model], rows: Sequence[Row]) -> None:
     """Insert rows, keys left to the database; call it inside a transaction.
 
     All rows name the same attributes; those that they leave out get the field's default, which must be nothing,
-    a number or a plain word (KeyError otherwise). Nothing but the
-    values is used: no `pre_save` hooks, no signals. Raises IntegrityError like any INSERT.
+    a number or a plain word (KeyError otherwise). Nothing but the values is used: no `pre_save` hooks, no signals.
+    Raises IntegrityError like any INSERT.
     """
     with connection.cursor() as cursor:
         for sql, values in _statements(model, rows):

@@ -36,12 +36,11 @@ SHORT_SECONDS = 10.0
 
 @dataclass
 class Batch:
-    """What one fetch brought. `leased` are the ids that are ours by it and may be given back."""
+    """What one fetch brought."""
 
     rate: float = 0.0
     """Mails per second that the account allows."""
     jobs: list[Job] = field(default_factory=list)
-    leased: set[int] = field(default_factory=set)
     suppressed: int = 0
     failed: int = 0
     postponed: int = 0
@@ -49,6 +48,11 @@ class Batch:
     """Who paused sending, if it is paused: nothing was fetched then."""
     used_up: bool = False
     """The 24-hour quota allows nothing more than what is already here."""
+
+    @property
+    def leased(self) -> set[int]:
+        """The ids that are ours by it."""
+        return {job.email_id for job in self.jobs}
 
 
 class Supply:
@@ -155,7 +159,6 @@ class Supply:
         for reason, later in checked.postponed.items():
             batch.postponed += outcomes.postpone(later, reason, self.token, now)
         batch.jobs = checked.send
-        batch.leased = {job.email_id for job in checked.send}
 
 
 def _load(ids: list[int]) -> list[Job]:

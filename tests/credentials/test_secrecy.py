@@ -5,9 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import os
-import subprocess
-import sys
 from contextlib import suppress
 from datetime import timedelta
 from io import StringIO
@@ -16,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.contrib import admin
 from django.core.management import call_command
 from django.db import connections
@@ -35,6 +31,7 @@ from emailoffload.worker import erase
 from tests.credentials import secret
 from tests.dashboard.conftest import SignIn
 from tests.fake_ses import FakeSes
+from tests.processes import on_sqlite
 
 pytestmark = pytest.mark.django_db(databases=["default", "moodle"])
 PAGES = (
@@ -226,22 +223,7 @@ print("erased", [i for i in range(0, len(body) - 16, 16) if body[i:i + 16] in fi
 
 
 def test_on_sqlite_nothing_of_an_erased_mail_is_left_in_the_files(ses: FakeSes, tmp_path: Path) -> None:
-    env = {name: value for name, value in os.environ.items() if not name.endswith("DATABASE_URL")}
-    env |= {
-        "DJANGO_SETTINGS_MODULE": "offloadsite.settings",
-        "OFFLOAD_DATA_DIR": str(tmp_path),
-        "OFFLOAD_ENV_FILE": os.devnull,
-        "AWS_ENDPOINT_URL_SESV2": ses.url,
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        env=env,
-        cwd=settings.BASE_DIR,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    done = on_sqlite(SCRIPT, tmp_path, ses=ses.url)
     assert done.stdout.splitlines() == [
         "stored True []",
         "accepted []",

@@ -6,7 +6,6 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from tests import settings as test_settings
 from tests.claims import queue
 from tests.conftest import Moodle
 from tests.processes import result, spawn, start
+from tests.race.ledger import Ledger
 
 pytestmark = [
     pytest.mark.django_db(databases=["default", "moodle"], transaction=True),
@@ -37,27 +37,6 @@ SECONDS = 6
 MAIL_SECONDS = 0.02
 WATCHERS: list[subprocess.Popen[str]] = []
 LOCK = cronlock.lock_name_mysql(test_settings.MOODLE_DATABASE, "mdl_", QUEUE_CLASS)
-
-
-@dataclass
-class Ledger:
-    """Who mailed which row."""
-
-    owed: set[int]
-    moodle: Counter[int]
-    ours: Counter[int]
-
-    @property
-    def total(self) -> Counter[int]:
-        return self.moodle + self.ours
-
-    @property
-    def doubles(self) -> list[int]:
-        return [row for row, count in self.total.items() if count > 1]
-
-    @property
-    def never(self) -> set[int]:
-        return self.owed - self.total.keys()
 
 
 def our_mails() -> Counter[int]:

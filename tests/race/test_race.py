@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
 
 import pytest
 
@@ -13,6 +12,7 @@ from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.sandbox.ses_server import SandboxSES
 from tests.conftest import Moodle
 from tests.processes import result, spawn, start
+from tests.race.ledger import Ledger
 
 pytestmark = [
     pytest.mark.django_db(databases=["default", "moodle"], transaction=True),
@@ -21,27 +21,6 @@ pytestmark = [
 INTERCEPTORS = 4
 PACE = {"CLAIM_MARGIN_SECONDS": 2, "CLAIM_LEAD_SECONDS": 8, "CLAIM_BATCH_SIZE": 200}
 """Shorter than in life, so that what takes minutes there happens in seconds here."""
-
-
-@dataclass
-class Ledger:
-    """Who mailed which row, after a race."""
-
-    owed: set[int]
-    moodle: Counter[int]
-    ours: Counter[int]
-
-    @property
-    def total(self) -> Counter[int]:
-        return self.moodle + self.ours
-
-    @property
-    def doubles(self) -> list[int]:
-        return [row for row, count in self.total.items() if count > 1]
-
-    @property
-    def never(self) -> set[int]:
-        return self.owed - self.total.keys()
 
 
 def race(

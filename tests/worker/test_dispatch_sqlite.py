@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-from django.conf import settings
-
 from tests.fake_ses import FakeSes
+from tests.processes import on_sqlite
 
 SCRIPT = """
 import django; django.setup()
@@ -39,21 +35,10 @@ print(set(Attempt.objects.values_list("outcome", "number", "http_status")), Atte
 
 
 def test_two_dispatchers_on_sqlite_send_each_mail_exactly_once(ses: FakeSes, tmp_path: Path) -> None:
-    env = {name: value for name, value in os.environ.items() if not name.endswith("DATABASE_URL")}
-    env |= {
-        "DJANGO_SETTINGS_MODULE": "offloadsite.settings",
-        "OFFLOAD_DATA_DIR": str(tmp_path),
-        "OFFLOAD_ENV_FILE": os.devnull,
-        "AWS_ENDPOINT_URL_SESV2": ses.url,
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        env=env,
-        cwd=settings.BASE_DIR,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["200", "{('accepted', '', 1)} 200", "{('accepted', 1, 200)} 200"]
+    done = on_sqlite(SCRIPT, tmp_path, ses=ses.url)
+    assert done.stdout.splitlines() == [
+        "200",
+        "{('accepted', '', 1)} 200",
+        "{('accepted', 1, 200)} 200",
+    ]
     assert len(ses.times()) == 200 and set(ses.times().values()) == {1}

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-from django.conf import settings
+from tests.processes import on_sqlite
 
 SCRIPT = """
 import django, sys; django.setup()
@@ -36,19 +33,5 @@ print(held.beat(), lease.take("intercept"), lease.running(["intercept"]))
 
 
 def test_exactly_one_process_gets_a_lease_on_sqlite_and_an_expired_one_is_taken_over(tmp_path: Path) -> None:
-    env = {name: value for name, value in os.environ.items() if not name.endswith("DATABASE_URL")}
-    env |= {
-        "DJANGO_SETTINGS_MODULE": "offloadsite.settings",
-        "OFFLOAD_DATA_DIR": str(tmp_path),
-        "OFFLOAD_ENV_FILE": os.devnull,
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        env=env,
-        cwd=settings.BASE_DIR,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    done = on_sqlite(SCRIPT, tmp_path)
     assert done.stdout.splitlines() == ["[False, False, False, True]", "True None {'intercept'}"]
