@@ -1,5 +1,6 @@
-"""Django looks for models here; they live in `outbox` and `policy`."""
+"""Django looks for models here; they live in `outbox`, `policy` and `feedback`."""
 
+from emailoffload.feedback.models import Alarm, Event, EventProblem, ReputationHour, Suppression
 from emailoffload.outbox.models import (
     Attempt,
     AuditEntry,
@@ -15,18 +16,23 @@ from emailoffload.outbox.models import (
 from emailoffload.policy.models import CopyRule, GroupCompany, RoutingRule, SensitiveTemplate
 
 __all__ = [
+    "Alarm",
     "Attempt",
     "AuditEntry",
     "Claim",
     "Content",
     "CopyRule",
     "Email",
+    "Event",
+    "EventProblem",
     "GroupCompany",
     "Lease",
+    "ReputationHour",
     "RoutingRule",
     "RowError",
     "Run",
     "SensitiveTemplate",
     "Shadow",
     "State",
+    "Suppression",
 ]

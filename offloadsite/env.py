@@ -186,12 +186,13 @@ def optional(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return parse_optional
 
 
-SITE, DATA, MOODLE, CLAIMS, SES, FALLBACK, SECURITY, WORKER = (
+SITE, DATA, MOODLE, CLAIMS, SES, EVENTS, FALLBACK, SECURITY, WORKER = (
     "The dashboard",
     "Databases",
     "The Moodle site",
     "Claiming and rendering",
     "Amazon SES",
+    "SES events and reputation",
     "When the cloud fails",
     "Keys and credentials",
     "The worker",
@@ -226,6 +227,9 @@ SPECS: tuple[Spec, ...] = (
     Spec("SENSITIVE_QUOTA_RESERVE", number(0, 100), "5", "Percent of the account's 24-hour quota that only mails with credentials may use up; other mails stay with Moodle once no more than this is left. On a site without IOMAD nothing needs it: set 0.", "5", SES),
     Spec("SES_CONNECT_TIMEOUT_SECONDS", number(0.1, 60), "3", "How long to wait for a connection to SES.", "3", SES),
     Spec("SES_READ_TIMEOUT_SECONDS", number(0.1, 120), "15", "How long to wait for SES's answer; after it the send is *uncertain*.", "15", SES),
+    Spec("SES_EVENTS_QUEUE_URL", optional(web_root), "", "SQS queue that the configuration set's events arrive in. `manage.py sessetup` makes it. Without it, and without SNS_TOPICS, nobody learns what became of a mail after SES took it.", "https://sqs.eu-west-1.amazonaws.com/123456789012/email-offload-events", EVENTS),
+    Spec("SNS_TOPICS", words, "", "SNS topics, comma-separated ARNs, that may post events to `/events/sns/`: the way for sites without SQS. Without it that page does not exist.", "arn:aws:sns:eu-west-1:123456789012:email-offload-events", EVENTS),
+    Spec("SNS_SIGNATURE_VERSION_1", boolean, "off", "Also take posts that SNS signed with SHA-1. Better: set the topic's SignatureVersion to 2.", "off", EVENTS),
     Spec("EMAIL_URL", optional(mail_server), "", "SMTP server for mails that neither Amazon SES nor Moodle can send: `smtp+tls://` (STARTTLS, port 587), `smtp+ssl://` (TLS from the start, 465) or `smtp://` (no encryption, 25; only for a server on this host). Certificates are verified. Without it there is no SMTP route.", "smtp+tls://offload:secret@mail.example.org:587", FALLBACK, secret=True),
     Spec("SMTP_TIMEOUT_SECONDS", number(0.1, 300), "20", "How long to wait for each answer of the SMTP server.", "20", FALLBACK),
     Spec("UNCERTAIN_AFTER_SECONDS", whole(60, 2592000), "86400", "How long an *uncertain* mail waits for evidence before a person is asked to decide. It is never sent again by itself.", "86400", FALLBACK),

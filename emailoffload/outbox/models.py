@@ -159,6 +159,9 @@ class Email(models.Model):
     message_id = models.CharField(_("SES message id"), max_length=128, blank=True, default="", db_index=True)
     accepted_at = models.DateTimeField(_("accepted"), null=True, blank=True)
     delivered_at = models.DateTimeField(_("delivered"), null=True, blank=True)
+    opened_at = models.DateTimeField(_("opened"), null=True, blank=True)
+    """First time; like `clicked_at` only where the configuration set tracks it."""
+    clicked_at = models.DateTimeField(_("clicked"), null=True, blank=True)
     bounced_at = models.DateTimeField(_("bounced"), null=True, blank=True)
     complained_at = models.DateTimeField(_("complained"), null=True, blank=True)
     erased_at = models.DateTimeField(_("content erased"), null=True, blank=True)

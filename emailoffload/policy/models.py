@@ -63,6 +63,10 @@ class RoutingRule(models.Model):
         SMTP = "smtp", _("send by SMTP, else hold")
         HOLD = "hold", _("hold for a person")
 
+    class Suppressed(models.TextChoices):
+        RECORD = "record", _("claim, do not send, record as suppressed")
+        MOODLE = "moodle", _("leave the row to Moodle, which sends")
+
     name = models.CharField(_("name"), max_length=100, unique=True)
     enabled = models.BooleanField(_("enabled"), default=True)
     source = models.CharField(_("source"), max_length=30, blank=True, default="")
@@ -74,6 +78,9 @@ class RoutingRule(models.Model):
     percentage = models.PositiveSmallIntegerField(_("learners, in percent"), default=100)
     fallback = models.CharField(
         _("when the cloud fails"), max_length=6, choices=Fallback, default=Fallback.MOODLE
+    )
+    suppressed = models.CharField(
+        _("suppressed addresses"), max_length=6, choices=Suppressed, default=Suppressed.RECORD
     )
     note = models.CharField(_("note"), max_length=255, blank=True, default="")
 
