@@ -107,6 +107,17 @@ def seal(mail: RenderedMail | Parts) -> tuple[str, bytes]:
     return key_id, _encrypt(key, zlib.compress(plain, 1))
 
 
+def seal_bytes(data: bytes) -> tuple[str, bytes]:
+    """Compress and encrypt something else that must not lie about in plain: (key_id, body)."""
+    key_id, key = next(iter(_ring(tuple(settings.CONTENT_KEYS)).items()))
+    return key_id, _encrypt(key, zlib.compress(data, 1))
+
+
+def open_bytes(key_id: str, body: bytes) -> bytes:
+    """What `seal_bytes` was given. Raises UnknownKey or Damaged."""
+    return zlib.decompress(_decrypt(key_id, body))
+
+
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 

@@ -50,7 +50,9 @@ AFTER_ACCEPTANCE = frozenset(
 TRANSITIONS: dict[EmailState, frozenset[EmailState]] = {
     # `prepared` mails of a claim that was not made are deleted with it, so they have no end state.
     S.PREPARED: frozenset({S.QUEUED}),
-    S.QUEUED: frozenset({S.SENDING, S.SUPPRESSED, S.RELEASED, S.CANCELLED, S.SENT_SMTP, S.FAILED}),
+    # An unanswered send that was put back, or given up, may have left after all: an event of SES's says so.
+    S.QUEUED: frozenset({S.SENDING, S.SUPPRESSED, S.RELEASED, S.CANCELLED, S.SENT_SMTP, S.FAILED, S.ACCEPTED})
+    | AFTER_ACCEPTANCE,
     # Back to `queued` only where nothing was transmitted.
     S.SENDING: frozenset({S.QUEUED, S.UNCERTAIN, S.ACCEPTED, S.FAILED, S.SENT_SMTP}) | AFTER_ACCEPTANCE,
     S.UNCERTAIN: frozenset({S.QUEUED, S.ACCEPTED, S.SENT_SMTP, S.FAILED, S.CANCELLED}) | AFTER_ACCEPTANCE,
@@ -59,10 +61,11 @@ TRANSITIONS: dict[EmailState, frozenset[EmailState]] = {
     S.DELIVERED: frozenset({S.OPENED, S.CLICKED, S.COMPLAINED, S.BOUNCED}),
     S.OPENED: frozenset({S.CLICKED, S.COMPLAINED}),
     S.CLICKED: frozenset({S.COMPLAINED}),
-    S.FAILED: frozenset({S.QUEUED, S.RELEASED, S.SENT_SMTP, S.CANCELLED}),
-    S.BOUNCED: frozenset({S.COMPLAINED}),
+    S.FAILED: frozenset({S.QUEUED, S.RELEASED, S.SENT_SMTP, S.CANCELLED, S.ACCEPTED}) | AFTER_ACCEPTANCE,
+    # A transient bounce is outranked by a delivery, any bounce by an open (`feedback.fold`).
+    S.BOUNCED: frozenset({S.DELIVERED, S.OPENED, S.CLICKED, S.COMPLAINED}),
     S.COMPLAINED: frozenset(),
-    S.REJECTED: frozenset(),
+    S.REJECTED: frozenset({S.DELIVERED, S.OPENED, S.CLICKED, S.BOUNCED, S.COMPLAINED}),
     S.SUPPRESSED: frozenset(),
     S.SENT_SMTP: frozenset(),
     S.RELEASED: frozenset(),

@@ -142,7 +142,7 @@ def _begin_attempts(email_ids: set[int], holder: str, now: datetime, route: str)
             " SELECT e.id, e.attempts, %s, %s, 'in_flight', '', '', '', '', %s"
             f" FROM {_EMAILS} e WHERE e.id IN ({ids}) AND NOT EXISTS"
             f" (SELECT 1 FROM {_ATTEMPTS} a WHERE a.email_id = e.id AND a.number = e.attempts)",
-            [route, _sql_time(now), holder],
+            [route, sql_time(now), holder],
         )
 
 
@@ -167,27 +167,27 @@ def record(ended: Sequence[Ended], lease: str, holder: str, *, now: datetime) ->
 def _record_accepted(accepted: Sequence[Ended], now: datetime) -> None:
     pending = f"state IN ('{S.SENDING}', '{S.UNCERTAIN}')"
     # MariaDB evaluates assignments from left to right, so what depends on the old state comes first.
-    _update(
+    update_each(
         _EMAILS,
         "id",
         [item.email_id for item in accepted],
         {
             "message_id": [item.message_id for item in accepted],
-            "accepted_at": [_sql_time(item.finished_at) for item in accepted],
+            "accepted_at": [sql_time(item.finished_at) for item in accepted],
         },
         f"reason = CASE WHEN {pending} THEN '' ELSE reason END, "
         f"lease = CASE WHEN {pending} THEN '' ELSE lease END, "
         f"leased_until = CASE WHEN {pending} THEN NULL ELSE leased_until END, "
         f"state_at = CASE WHEN {pending} THEN %s ELSE state_at END, "
         f"state = CASE WHEN {pending} THEN '{S.ACCEPTED}' ELSE state END",
-        [_sql_time(now)],
+        [sql_time(now)],
         "1 = 1",
         [],
     )
 
 
 def _record_others(others: Sequence[Ended], lease: str, now: datetime) -> None:
-    _update(
+    update_each(
         _EMAILS,
         "id",
         [item.email_id for item in others],
@@ -195,23 +195,23 @@ def _record_others(others: Sequence[Ended], lease: str, now: datetime) -> None:
             "state": [item.state.value for item in others],
             "reason": [item.reason[:60] for item in others],
             "detail": [item.message[:500] for item in others],
-            "next_try_at": [_sql_time(item.next_try_at) for item in others],
+            "next_try_at": [sql_time(item.next_try_at) for item in others],
         },
         "state_at = %s, lease = '', leased_until = NULL",
-        [_sql_time(now)],
+        [sql_time(now)],
         f"state = '{S.SENDING}' AND lease = %s",
         [lease],
     )
 
 
 def _record_attempts(ended: Sequence[Ended], holder: str) -> None:
-    _update(
+    update_each(
         _ATTEMPTS,
         "email_id",
         [item.email_id for item in ended],
         {
             "outcome": [item.outcome for item in ended],
-            "finished_at": [_sql_time(item.finished_at) for item in ended],
+            "finished_at": [sql_time(item.finished_at) for item in ended],
             "error_message": [item.message[:500] for item in ended],
             "http_status": [item.http_status for item in ended],
             "request_id": [item.request_id for item in ended],
@@ -225,14 +225,14 @@ def _record_attempts(ended: Sequence[Ended], holder: str) -> None:
     )
 
 
-def _sql_time(value: datetime) -> Any:
+def sql_time(value: datetime) -> Any:
     if value.tzinfo is UTC:
         # What the line below comes to for our own times, which are UTC as the connection's are.
         return value.replace(tzinfo=None).isoformat(" ")
     return connection.ops.adapt_datetimefield_value(value)
 
 
-def _update(
+def update_each(
     table: str,
     key: str,
     keys: Sequence[int],
