@@ -3,7 +3,18 @@
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
-from emailoffload.dashboard import copies, fallbacks, pause, preview, resend, routing, shadows, users, views
+from emailoffload.dashboard import (
+    copies,
+    fallbacks,
+    pause,
+    preview,
+    resend,
+    routing,
+    shadows,
+    users,
+    views,
+    webhook,
+)
 
 urlpatterns = [
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
@@ -23,5 +34,6 @@ urlpatterns = [
     path("fallbacks/", fallbacks.FallbacksPage.as_view(), name="fallbacks"),
     path("fallbacks/<slug:state>/", fallbacks.GroupPage.as_view(), name="fallback-group"),
     path("runs/", views.RunsPage.as_view(), name="runs"),
+    path("events/sns/", webhook.from_sns, name="events-sns"),
     path("healthz", views.Healthz.as_view(), name="healthz"),
 ]
