@@ -56,6 +56,7 @@ def post(sent: Sent, **extra: Any) -> Any:
     named = {**sent.all_headers}
     content_type = named.pop("Content-Type", "")
     extra["CONTENT_LENGTH"] = str(len(sent.body)) if sent.declared is None else sent.declared
+    extra["CONTENT_TYPE"] = content_type
     # As a web server gives it: a stream that ends, whatever length was declared.
     extra["wsgi.input"] = io.BytesIO(sent.body)
     client = Client(enforce_csrf_checks=True)
