@@ -78,6 +78,8 @@ class SesApi:
         self.any_identity = not identities
         self.identities: dict[str, None] = dict.fromkeys(identities)
         self.configuration_sets: dict[str, None] = dict.fromkeys(configuration_sets)
+        self.event_destinations: dict[str, dict[str, dict[str, Any]]] = {}
+        """By configuration set and name: what SES was told to publish, and where to."""
         self._tokens = max(1.0, max_send_rate)
         self._refilled = time.monotonic()
 
@@ -203,6 +205,8 @@ class SesApi:
         elif operation == "PutAccountSendingAttributes":
             self.sending_enabled = bool(_json(request).get("SendingEnabled", False))
             answer = {}
+        elif "EventDestination" in operation:
+            answer = self._destinations(operation, parts, request)
         else:
             answer = self._names(operation, name, request)
         result = Reply(json.dumps(answer).encode())
@@ -243,10 +247,34 @@ class SesApi:
             raise ApiError(404, "NotFoundException", f"{kind} <{name}> does not exist.")
         if operation.startswith("Delete"):
             del known[name]
+            self.event_destinations.pop(name, None)
             return {}
-        if operation == "GetConfigurationSetEventDestinations":
-            return {"EventDestinations": []}
         return _identity(name) if kind == "Identity" else _configuration_set(name)
+
+    def _destinations(self, operation: str, parts: list[str], request: Request) -> dict[str, Any]:
+        """Event destinations of a configuration set: to an SNS topic, or to EventBridge."""
+        if parts[1] not in self.configuration_sets:
+            raise ApiError(404, "NotFoundException", f"Configuration set <{parts[1]}> does not exist.")
+        known = self.event_destinations.setdefault(parts[1], {})
+        if operation.startswith("Get"):
+            return {"EventDestinations": [{"Name": name, **each} for name, each in known.items()]}
+        data = _json(request)
+        creating = operation.startswith("Create")
+        name = data.get("EventDestinationName") if creating else parts[3]
+        if not isinstance(name, str) or not _TAG.fullmatch(name):
+            raise bad_request("The event destination's name is letters, digits, _ and - only.")
+        if creating and name in known:
+            raise ApiError(400, "AlreadyExistsException", f"Event destination <{name}> already exists.")
+        if not creating and name not in known:
+            raise ApiError(404, "NotFoundException", f"Event destination <{name}> does not exist.")
+        if operation.startswith("Delete"):
+            del known[name]
+            return {}
+        wanted = data.get("EventDestination")
+        if not isinstance(wanted, dict) or not wanted.get("MatchingEventTypes"):
+            raise bad_request("EventDestination.MatchingEventTypes is missing.")
+        known[name] = wanted
+        return {}
 
 
 _OPERATIONS: Mapping[tuple[str, str, int], str] = {
@@ -262,6 +290,9 @@ _OPERATIONS: Mapping[tuple[str, str, int], str] = {
     ("POST", "configuration-sets", 1): "CreateConfigurationSet",
     ("GET", "configuration-sets", 2): "GetConfigurationSet",
     ("GET", "configuration-sets", 3): "GetConfigurationSetEventDestinations",
+    ("POST", "configuration-sets", 3): "CreateConfigurationSetEventDestination",
+    ("PUT", "configuration-sets", 4): "UpdateConfigurationSetEventDestination",
+    ("DELETE", "configuration-sets", 4): "DeleteConfigurationSetEventDestination",
     ("DELETE", "configuration-sets", 2): "DeleteConfigurationSet",
 }
 """(method, first part of the path, number of parts) → operation. The lists have two addresses: AWS has changed
