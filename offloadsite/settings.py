@@ -242,7 +242,8 @@ Q_CLUSTER: dict[str, Any] = {
     "name": "emailoffload",
     "label": "Worker",
     "orm": "default",
-    "workers": 2 + _values["DISPATCH_SLOTS"],
+    # The pass over the event queue stays on, like the dispatchers.
+    "workers": 2 + _values["DISPATCH_SLOTS"] + bool(SES_EVENTS_QUEUE_URL),
     "timeout": 600 + DISPATCH_BUDGET_SECONDS,
     "retry": 900 + DISPATCH_BUDGET_SECONDS,
     "max_attempts": 1,

@@ -222,6 +222,10 @@ def main() -> None:
         done = _queue_cron(*args)
     elif what == "watch":
         done = _watch(*args)
+    elif what == "feedback":
+        from emailoffload.worker import feedback
+
+        done = feedback.run(until_empty=True).as_dict()
     elif what == "release":
         from emailoffload.actions.release import release
         from emailoffload.outbox.models import Claim

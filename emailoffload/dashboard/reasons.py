@@ -35,6 +35,18 @@ WORKER: Final[Mapping[str, Promise]] = {
     "smtp_no_answer": gettext_lazy("the SMTP server took the mail and never answered"),
     "settled_by_person": gettext_lazy("a person found out that it arrived"),
     "dealt_with": gettext_lazy("a person dealt with it in another way"),
+    "bounced_permanent": gettext_lazy("the recipient's mail server refused it for good"),
+    "bounced_transient": gettext_lazy(
+        "the recipient's mail server could not take it, and Amazon SES gave up"
+    ),
+    "ses_suppression_list": gettext_lazy("Amazon SES's own suppression list has the address"),
+    "ses_rejected": gettext_lazy("Amazon SES found something harmful in it"),
+    "rendering_failed": gettext_lazy("Amazon SES could not fill in its template"),
+    "delivery_delayed": gettext_lazy(
+        "the recipient's mail server does not take it yet; Amazon SES goes on trying"
+    ),
+    "also_by_ses": gettext_lazy("Amazon SES had taken it as well: the recipient may have it twice"),
+    "sent_twice": gettext_lazy("Amazon SES took it more than once: the recipient may have it twice"),
     "content_missing": gettext_lazy("its content is no longer stored"),
     "content_key": gettext_lazy("its content was encrypted with a key that is not among CONTENT_KEYS"),
     "content_damaged": gettext_lazy("its stored content is damaged"),

@@ -165,7 +165,8 @@ def fold(sent: Sent, facts: Collection[Fact]) -> Folded:
     taken = [fact for level, fact in believed if level in _MAY_BE_THERE]
     twice = len({fact.message_id for fact in taken if fact.message_id} | ({sent.message_id} - {""})) > 1
     state, state_at, reason, detail = _state(sent, believed, bool(taken), twice)
-    times = [fact.at for _, fact in believed]
+    # Not only what is believed: an autoresponder's bounce, too, is one of a mail that SES took.
+    times = [fact.at for level, fact in ranked if level is not Rank.NOTED]
     if sent.accepted_at:
         times.append(sent.accepted_at)
     ids = sorted((_order(fact), fact.message_id) for fact in facts if fact.message_id)

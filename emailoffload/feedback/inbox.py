@@ -50,6 +50,8 @@ KEPT_BYTES = 64 * 1024
 AHEAD = timedelta(hours=1)
 """An event of a time later than this from now happened now: only a wrong clock, or a forger, says otherwise."""
 COLLISIONS = 5
+LOOKS = 500
+"""Events looked at again in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +343,7 @@ def _digest(message: Message) -> str:
     return hashlib.sha256(message.body).hexdigest()
 
 
-def look_again(limit: int = 500, *, now: datetime | None = None) -> Received:
+def look_again(limit: int = LOOKS, *, now: datetime | None = None) -> Received:
     """Look again for the mails of up to `limit` events whose time has come, and apply those that are found.
 
     Each time without a find makes the pause longer; after GIVE_UP_AFTER the event is kept without a mail.

@@ -165,7 +165,10 @@ def record(ended: Sequence[Ended], lease: str, holder: str, *, now: datetime) ->
 
 
 def _record_accepted(accepted: Sequence[Ended], now: datetime) -> None:
-    pending = f"state IN ('{S.SENDING}', '{S.UNCERTAIN}')"
+    # Queued again, by a person or on evidence, it is not sent again; unless Moodle is just getting it back.
+    pending = (
+        f"(state IN ('{S.SENDING}', '{S.UNCERTAIN}') OR (state = '{S.QUEUED}' AND lease NOT LIKE 'r%%'))"
+    )
     # MariaDB evaluates assignments from left to right, so what depends on the old state comes first.
     update_each(
         _EMAILS,
@@ -183,6 +186,7 @@ def _record_accepted(accepted: Sequence[Ended], now: datetime) -> None:
         [sql_time(now)],
         "1 = 1",
         [],
+        keep={"accepted_at"},  # an event of SES's may have told it first
     )
 
 
@@ -241,21 +245,24 @@ def update_each(
     constant_values: Sequence[Any],
     guard: str,
     guard_values: Sequence[Any],
+    keep: Collection[str] = (),
 ) -> None:
     """One UPDATE that gives each row of `keys` its own values (CASE), and all of them the constants.
 
+    Columns of `keep` are set only where they are NULL.
     A column whose values are all equal is set without a CASE. Names and conditions are this module's own.
     """
     sets: list[str] = []
     values: list[Any] = []
     for name, column in columns.items():
+        form = f"{name} = COALESCE({name}, {{}})" if name in keep else f"{name} = {{}}"
         if all(value == column[0] for value in column):
-            sets.append(f"{name} = %s")
+            sets.append(form.format("%s"))
             values.append(column[0])
             continue
         # Keys are numbers of ours and stand in the text: a parameter each would cost more than all the rest.
         cases = " ".join(f"WHEN {int(number)} THEN %s" for number in keys)
-        sets.append(f"{name} = CASE {key} {cases} END")
+        sets.append(form.format(f"CASE {key} {cases} END"))
         values += column
     if constant:
         sets.append(constant)

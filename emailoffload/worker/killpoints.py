@@ -23,6 +23,7 @@ NAMES = (
     "smtp_before_send",
     "smtp_after_send",
     "smtp_before_record",
+    "feedback_stored",
 )
 _wanted, _, _count = os.environ.get("OFFLOAD_KILL_AT", "").partition(":")
 _left = int(_count or 1)

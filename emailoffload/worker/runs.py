@@ -59,7 +59,7 @@ def _tame_garbage_collector() -> None:
 
 @contextmanager
 def record(kind: str, holder: str = "") -> Iterator[Recording]:
-    """Record a pass of `kind` ("intercept", "dispatch", "recover"); `holder` is that of its lease.
+    """Record a pass of `kind` ("intercept", "dispatch", "recover", "feedback"); `holder` is that of its lease.
 
     The block fills `counts` (numbers and maps of numbers, never addresses) and may set the outcome. An
     exception is recorded by its class only, because its text may hold an address, and goes on.

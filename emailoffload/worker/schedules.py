@@ -9,6 +9,8 @@ from django.db import transaction
 from django.utils import timezone
 from django_q.models import Schedule
 
+from emailoffload.worker import feedback
+
 MODULE = "emailoffload.worker.tasks"
 NAME = "Email Offload: "
 
@@ -20,6 +22,8 @@ def wanted() -> dict[str, tuple[str, str]]:
         f"{NAME}intercept": (f"{MODULE}.intercept", "*/4 * * * *"),
         f"{NAME}recover": (f"{MODULE}.recover", every_minute),
     }
+    if feedback.configured():
+        table[f"{NAME}feedback"] = (f"{MODULE}.feedback", every_minute)
     for slot in range(1, settings.DISPATCH_SLOTS + 1):
         table[f"{NAME}dispatch {slot}"] = (f"{MODULE}.dispatch", every_minute)
     return table

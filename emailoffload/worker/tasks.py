@@ -15,6 +15,7 @@ from django_q.tasks import async_task
 
 from emailoffload.worker import dispatch as dispatcher
 from emailoffload.worker import fallback as falling_back
+from emailoffload.worker import feedback as listening
 from emailoffload.worker import intercept as interceptor
 from emailoffload.worker import lease, stopping
 from emailoffload.worker import recover as recovery
@@ -80,6 +81,15 @@ def fallback() -> dict[str, Any]:
         return falling_back.run().as_dict()
 
 
+def feedback() -> dict[str, Any]:
+    """One pass over the event queue; it calls its successor where more waits than it could take."""
+    with _in_worker():
+        result = listening.run()
+        if result.waiting and not (result.busy or result.refused or result.trouble or stopping.requested()):
+            _enqueue("feedback")
+    return result.as_dict()
+
+
 def dispatch_soon() -> int:
     """Have every dispatcher that is not at work started now; returns how many were called."""
     slots = lease.slot_names("dispatch", settings.DISPATCH_SLOTS)
@@ -94,3 +104,5 @@ def start_up() -> None:
     _enqueue("recover")
     _enqueue("intercept")
     dispatch_soon()
+    if listening.configured():
+        _enqueue("feedback")

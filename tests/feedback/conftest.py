@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ from moto.server import ThreadedMotoServer
 @pytest.fixture(scope="session")
 def aws_server() -> Iterator[str]:
     """The address of a server that speaks SQS, SNS and more of AWS; one for the session."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it would tell of each request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -1,0 +1,92 @@
+"""Whether an unanswered send can be called *not taken by SES*: the one conclusion that rests on silence.
+
+SES publishes a Send event for each mail that it takes. That none came proves something only if it would have
+come: all of this must hold, else there is no evidence and the mail stays uncertain.
+
+1. Events come by the queue, and the mail left with a configuration set, which publishes them.
+2. No event of the mail is stored, by whatever way it was found.
+3. Well after the last try (MARGIN) the queue was found empty, with nothing in anybody's hands.
+4. Send events do come: one arrived for a mail that SES took after that try, and before the queue was empty.
+   A queue that is silent because publishing is broken, or late, proves nothing.
+5. Nothing unreadable arrived since the try: it could have been the event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db.models import Max
+
+from emailoffload.feedback import queuestate
+from emailoffload.feedback.models import Event, EventProblem, EventType
+from emailoffload.outbox.models import Attempt, Email
+from emailoffload.outbox.states import EmailState
+
+MARGIN = timedelta(minutes=15)
+"""How long after a try the queue must have been empty: events come within seconds, redeliveries within minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotTaken:
+    """Why we believe that SES did not take a mail."""
+
+    tried_at: datetime
+    """The last try."""
+    drained_at: datetime
+    """The queue was empty then, well after it."""
+    witness_at: datetime
+    """Another mail's Send event came, for a mail that left after that try."""
+
+
+def no_send_event(emails: Sequence[Email], now: datetime) -> dict[int, NotTaken]:
+    """Which of these uncertain emails SES did not take, as far as its silence can show that, by their ids.
+
+    Emails that are not in the answer may have been taken. A handful of queries, however many emails.
+    """
+    known = queuestate.load()
+    drained = known.drained_at
+    if not (settings.SES_EVENTS_QUEUE_URL and settings.SES_CONFIGURATION_SET and drained):
+        return {}
+    uncertain = [email for email in emails if email.state == EmailState.UNCERTAIN]
+    tried = _tried(uncertain)
+    tried = {pk: at for pk, at in tried.items() if at + MARGIN <= min(drained, now)}
+    if not tried:
+        return {}
+    reported = set(Event.objects.filter(email__in=tried).values_list("email_id", flat=True))
+    refs = [email.ref.hex for email in uncertain if email.pk in tried]
+    unmatched = Event.objects.filter(email=None, match_again_at__isnull=False)
+    by_ref = set(unmatched.filter(ref__in=refs).values_list("ref", flat=True))
+    odd = EventProblem.objects.aggregate(last=Max("last_seen"))["last"]
+    witness = (
+        Event.objects.filter(type=EventType.SEND, email__isnull=False, received_at__lte=drained)
+        .filter(at__gt=min(tried.values()))
+        .aggregate(last=Max("at"))["last"]
+    )
+    if witness is None:
+        return {}
+    return {
+        email.pk: NotTaken(at, drained, witness)
+        for email in uncertain
+        if (at := tried.get(email.pk))
+        and email.pk not in reported
+        and email.ref.hex not in by_ref
+        and at < witness
+        and (odd is None or odd < at)
+    }
+
+
+def _tried(emails: Sequence[Email]) -> dict[int, datetime]:
+    """When each was tried last; only those all of whose tries went to SES and ended without a message id."""
+    rows = Attempt.objects.filter(email__in=[email.pk for email in emails]).values_list(
+        "email_id", "started_at", "finished_at", "route", "message_id"
+    )
+    last: dict[int, datetime] = {}
+    out = set()
+    for email_id, started, finished, route, message_id in rows:
+        last[email_id] = max(last.get(email_id, started), finished or started)
+        if route != "ses" or message_id:
+            out.add(email_id)
+    return {email_id: at for email_id, at in last.items() if email_id not in out}
