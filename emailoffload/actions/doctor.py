@@ -1,27 +1,40 @@
 """The doctor: looks at everything that the product depends on, says how each thing is and what cures it.
 
 It changes nothing: the row that it writes to our database is rolled back, and the cron lock that it takes is
-given back at once.
+given back at once. Mails leave only where that is asked for, and only to SES's own simulator.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from emailoffload.actions.diagnosis import amazon, background, mail_server, moodle, ours, queue
+from emailoffload.actions.diagnosis import (
+    amazon,
+    background,
+    events,
+    mail_server,
+    moodle,
+    ours,
+    queue,
+    simulator,
+)
 from emailoffload.actions.diagnosis.finding import Finding, examine
 
 LOOKS = [
-    *ours.LOOKS, *moodle.LOOKS, *queue.LOOKS, *amazon.LOOKS, *mail_server.LOOKS, *background.LOOKS,
+    *ours.LOOKS, *moodle.LOOKS, *queue.LOOKS, *amazon.LOOKS, *events.LOOKS, *mail_server.LOOKS,
+    *background.LOOKS,
 ]  # fmt: skip
 
 
-def run() -> Iterator[Finding]:
-    """Look at everything, in an order in which causes come before effects. Raises nothing.
+def run(*, send_test: bool = False, wait: float = simulator.WAIT_SECONDS) -> Iterator[Finding]:
+    """Look at everything, in an order in which causes come before effects.
 
-    Ids are stable: scripts may rely on them.
+    Ids are stable: scripts may rely on them. With `send_test` mails go to SES's simulator at the end, and their
+    events are waited for, up to `wait` seconds; without it nothing is sent, and nothing is raised.
     """
-    return examine(LOOKS)
+    yield from examine(LOOKS)
+    if send_test:
+        yield from simulator.send_and_watch(wait)
 
 
 def is_fine(findings: list[Finding]) -> bool:

@@ -27,7 +27,7 @@ from uuid import UUID
 from django.db import DatabaseError, DataError, IntegrityError, transaction
 from django.utils import timezone
 
-from emailoffload.feedback import reputation, suppression
+from emailoffload.feedback import reputation, suppression, testmail
 from emailoffload.feedback.fold import Fact, Folded, Sent, fold
 from emailoffload.feedback.models import Event, EventProblem
 from emailoffload.feedback.parse import Parsed, Unreadable, parse
@@ -196,9 +196,10 @@ def _store_events(read: _Read, now: datetime, counts: Received) -> None:
         event.email = emails.get(event.email_id) if event.email_id else None
     _apply([email for pk, email in emails.items() if pk not in held], now, counts)
     counts.events += len(events)
-    counts.unmatched += sum(1 for event in events if event.email is None)
-    suppression.consider(events)
-    reputation.count(events)
+    real = [event for event in events if not testmail.is_test(event.ref)]
+    counts.unmatched += sum(1 for event in real if event.email is None)
+    suppression.consider(real)
+    reputation.count(real)
 
 
 def _row(
@@ -207,7 +208,7 @@ def _row(
     again = None
     if email_id in held:
         again = now + LATER
-    elif email_id is None and not parsed.foreign:
+    elif email_id is None and not parsed.foreign and not testmail.is_test(parsed.ref):
         again = now + FIRST_LOOK
     return {
         "key": key,
@@ -224,6 +225,7 @@ def _row(
         "diagnostic": parsed.diagnostic,
         "email_id": email_id,
         "match_again_at": again,
+        "noted": testmail.is_test(parsed.ref),
         "origin": origin,
     }
 

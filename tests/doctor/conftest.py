@@ -11,14 +11,17 @@ from django.utils import timezone
 
 from emailoffload.actions import doctor
 from emailoffload.actions.diagnosis.finding import Finding
+from emailoffload.actions.sessetup import plan
+from emailoffload.actions.sessetup.plan import Choice
 from emailoffload.delivery import ses
 from emailoffload.outbox import guardstate
-from emailoffload.outbox.models import Run
+from emailoffload.outbox.models import Run, State
 from emailoffload.sandbox.ses_server import SandboxSES
 from emailoffload.worker import schedules
 from tests.conftest import Moodle
 
 TASK = r"\mod_reengagement\task\cron_task"
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:email-offload-events"
 QUEUE_TASK = r"\local_email\task\cron_task"
 
 
@@ -32,9 +35,22 @@ def ses_sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[SandboxSES]:
     ses.forget_client()
 
 
+def publish_events(sandbox: SandboxSES, **changes: Any) -> None:
+    """The configuration set publishes all events to the topic."""
+    wanted = plan.event_destination(Choice("eu-west-1", "123456789012"))
+    sandbox.api.event_destinations["email-offload"] = {"events": {**wanted, **changes}}
+
+
 @pytest.fixture
 def site(moodle: Moodle, ses_sandbox: SandboxSES, settings: Any) -> Moodle:
-    """The real site with a cron that has just run, and a worker that is alive and watches IOMAD's queue."""
+    """The real site with a cron that has just run, a worker that is alive and watches IOMAD's queue, and events
+    that come by the webhook."""
+    settings.SES_CONFIGURATION_SET, settings.SNS_TOPICS = "email-offload", [TOPIC]
+    publish_events(ses_sandbox)
+    State.objects.create(
+        name="webhook",
+        value={TOPIC: {"state": "active", "since": timezone.now().isoformat(), "detail": f"{TOPIC}:1"}},
+    )
     settings.ALLOWED_HOSTS = ["localhost"]  # the test runner allows one of its own
     moodle.touched.add("mdl_task_scheduled")
     moodle.execute("UPDATE mdl_task_scheduled SET timestarted = NULL, faildelay = 0, disabled = 0")

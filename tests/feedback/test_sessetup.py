@@ -61,7 +61,7 @@ def site(monkeypatch: pytest.MonkeyPatch, aws_server: str) -> Iterator[Site]:
     """An account in which nothing of ours exists yet."""
     for service in ("SQS", "SNS", "STS"):
         monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", aws_server)
-    tell = SNSResponse.get_topic_attributes
+    tell: Any = SNSResponse.get_topic_attributes
 
     def with_signature_version(self: Any) -> Any:
         """moto keeps the signature version and does not tell it; SNS does."""

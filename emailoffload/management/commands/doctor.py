@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from django.core.management.base import CommandParser
+
 from emailoffload.actions import doctor
+from emailoffload.actions.diagnosis import simulator
 from emailoffload.actions.diagnosis.finding import NOT_TAKEN, Finding
 from emailoffload.management.reporting import ReportingCommand
 
@@ -17,10 +20,25 @@ class Command(ReportingCommand):
 
     help = "Look at databases, privileges, plugin, cron lock, clocks, SES and worker; say what cures what."
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add the options."""
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--send-test",
+            action="store_true",
+            help="send mails to SES's mailbox simulator and wait for their events",
+        )
+        parser.add_argument(
+            "--wait",
+            type=int,
+            default=simulator.WAIT_SECONDS,
+            help="how many seconds to wait for the events of the test mails",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Examine and report. A person sees each finding as soon as it is made."""
         findings: list[Finding] = []
-        for finding in doctor.run():
+        for finding in doctor.run(send_test=options["send_test"], wait=options["wait"]):
             findings.append(finding)
             if not options["json"] and finding.text != str(NOT_TAKEN):
                 self.stdout.write(_lines(finding))
