@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,13 @@ def test_what_a_subscribe_url_names_is_never_fetched(amazon: Aws) -> None:
         assert verify(Sent(amazon.sns.confirmation(SubscribeURL=url))).kind == sns.CONFIRMATION
     assert len(amazon.web.asked) == 1
     assert amazon.web.asked[0].endswith(".pem")
+
+
+def test_every_check_is_documented_and_stops_an_attack() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "security.md").read_text()
+    section = page.split("\n## Posts of SNS\n", 1)[1].split("\n## ", 1)[0]
+    listed = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert sorted(listed) == sorted({attack.code for attack in [*ATTACKS, *attacks.LENGTHS]})
 
 
 # --- How the certificate is fetched ---
