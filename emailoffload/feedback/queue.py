@@ -29,6 +29,7 @@ AT_ONCE = 10
 HIDDEN_SECONDS = 120
 """How long received messages are ours. A batch is stored within a second or so; after a crash they come again."""
 RECEIVERS = 8
+"""Threads that receive, at most; as many delete."""
 _REGION = re.compile(r"https://(?:sqs\.([a-z0-9-]+)|([a-z0-9-]+)\.queue)\.amazonaws\.com(?:\.cn)?/")
 _lock = threading.Lock()
 _client: tuple[int, SQSClient] | None = None

@@ -37,7 +37,7 @@ AT_ONCE = 500
 """Messages per transaction, at most."""
 HELD = 60
 """Answers of SQS that may wait for the main thread: what is received is hidden from others for a while only."""
-DELETERS = 4
+DELETERS = 8
 TICK = 0.5
 NOTE_EVERY = 10.0
 """Seconds between two notes of how the queue is."""

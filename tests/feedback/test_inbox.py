@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
-from django.db import OperationalError, transaction
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 from hypothesis import strategies as st
 
@@ -19,6 +22,7 @@ from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.worker.recover_intents import finish_releases
 from tests.feedback import samples
 from tests.outbox.factory import queue_email, queue_emails
+from tests.processes import on_sqlite
 
 S = EmailState
 pytestmark = pytest.mark.django_db
@@ -296,3 +300,85 @@ def test_any_order_repetition_and_batching_ends_in_the_same_rows_and_counters(
             found.append((row[:4], row[5:], *rest))
             transaction.set_rollback(True)
     assert found[0] == found[1]
+
+
+def test_an_event_of_a_mail_that_smtp_is_taking_waits_for_its_answer() -> None:
+    email = in_state(S.SENDING, route="smtp", lease="s")
+    now = timezone.now()
+    inbox.receive([about(email, "Send")], now=now)
+    email.refresh_from_db()
+    assert (email.state, email.lease) == ("sending", "s")
+    transitions.move([email.pk], S.SENT_SMTP, now=now)
+    inbox.look_again(now=now + timedelta(minutes=2))
+    email.refresh_from_db()
+    assert (email.state, email.reason, email.accepted_at) == ("sent_smtp", "also_by_ses", samples.AT)
+
+
+def test_a_mail_whose_two_sends_both_left_says_so_and_keeps_our_answers_id() -> None:
+    email = in_state(S.ACCEPTED, message_id="m-2", attempts=2)
+    now = timezone.now()
+    Attempt.objects.create(email=email, number=1, started_at=now, outcome="unknown")
+    Attempt.objects.create(email=email, number=2, started_at=now, outcome="accepted", message_id="m-2")
+    counts = inbox.receive(
+        [about(email, "Delivery", message_id="m-1"), about(email, "Send", message_id="m-2")]
+    )
+    email.refresh_from_db()
+    assert (email.state, email.reason, email.message_id, counts.doubles) == (
+        "delivered",
+        "sent_twice",
+        "m-2",
+        1,
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_same_event_from_queue_and_webhook_at_once_is_stored_once() -> None:
+    emails = queue_emails(20, email={"state": S.ACCEPTED, "attempts": 1})
+    messages = [about(email, type_) for email in emails for type_ in ("Send", "Delivery")]
+    together = threading.Barrier(3)
+
+    def take(mine: list[inbox.Message]) -> inbox.Received:
+        try:
+            together.wait(20)
+            return inbox.receive(mine)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(3) as pool:
+        counts = list(pool.map(take, [messages, messages[::-1], messages[20:] + messages[:20]]))
+    assert sum(each.events for each in counts) == Event.objects.count() == 40
+    assert sum(each.repeated for each in counts) == 80
+    assert set(Email.objects.values_list("state", flat=True)) == {"delivered"}
+
+
+ON_SQLITE = """
+import django
+django.setup()
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+from emailoffload.feedback import inbox
+from emailoffload.feedback.models import Event, EventProblem
+from emailoffload.outbox.models import Email
+from emailoffload.outbox.states import EmailState
+from tests.feedback import samples
+from tests.outbox.factory import queue_emails
+
+emails = queue_emails(12, email={"state": EmailState.ACCEPTED, "attempts": 1, "sensitive": True})
+messages = [
+    inbox.Message(samples.body(samples.event(type_, ref=email.ref.hex, message_id=f"m-{email.pk}", to=email.address)))
+    for email in emails
+    for type_ in ("Bounce", "Open", "Send")
+]
+for _ in range(2):
+    done = inbox.receive([*messages, inbox.Message(b"?")])
+assert (done.events, done.repeated, done.problems) == (0, 36, 1), done
+assert Event.objects.count() == 36 and EventProblem.objects.get().times == 2
+assert set(Email.objects.values_list("state", "accepted_at")) == {("opened", samples.AT)}
+assert not Email.objects.filter(erased_at=None).exists()
+inbox.receive([inbox.Message(samples.body(samples.event("Send", ref="f" * 32)))])
+assert inbox.look_again().events == 0
+"""
+
+
+def test_it_works_on_sqlite(tmp_path: Path) -> None:
+    on_sqlite(ON_SQLITE, tmp_path)

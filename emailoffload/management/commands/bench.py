@@ -14,12 +14,13 @@ from emailoffload.management.reporting import ReportingCommand
 from emailoffload.sandbox.bench import figures
 from emailoffload.sandbox.bench.stage import Stage, stage
 
-NAMES = ("claims", "scan", "throughput", "queue", "lateness")
+NAMES = ("claims", "scan", "throughput", "queue", "feedback", "lateness")
 QUEUE_ROWS = 2000
+EVENTS = 10_000
 
 
 class Command(ReportingCommand):
-    """Measure claims, an empty pass, throughput beside a peer, IOMAD's queue, and lateness."""
+    """Measure claims, an empty pass, throughput beside a peer, IOMAD's queue, SES's events, and lateness."""
 
     help = "Measure the figures of the README on this machine, with a MariaDB and an SES of its own."
 
@@ -31,6 +32,10 @@ class Command(ReportingCommand):
             "--mails", type=int, default=5000, help="mails of the throughput run (at most 5,000)"
         )
         parser.add_argument("--latency-ms", type=int, default=50, help="latency of the sandbox SES")
+        parser.add_argument(
+            "--emails", type=int, default=1_000_000, help="emails in the database while events arrive"
+        )
+        parser.add_argument("--queue-ms", type=int, default=10, help="latency of the event queue")
         parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are shown")
         parser.add_argument("--no-peer", action="store_true", help="leave django-post_office out")
 
@@ -53,6 +58,9 @@ class Command(ReportingCommand):
             ),
             "queue": lambda made: figures.queue(
                 made, mails=QUEUE_ROWS, latency_ms=options["latency_ms"], rounds=rounds
+            ),
+            "feedback": lambda made: figures.feedback(
+                made, mails=options["emails"], count=EVENTS, latency_ms=options["queue_ms"], rounds=rounds
             ),
             "lateness": lambda made: figures.lateness(made, mails=300, latency_ms=options["latency_ms"]),
         }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +19,7 @@ from emailoffload.sandbox.bench.stage import (
     OURS,
     PEER,
     Stage,
+    accepted_mails,
     fresh,
     go,
     outcome,
@@ -145,6 +149,52 @@ def queue(made: Stage, *, mails: int, latency_ms: int, rounds: int) -> Figures:
             f"accepted at {latency_ms} ms, two processes            {accepted:>8,.0f} mails/s",
         ],
     )
+
+
+def feedback(made: Stage, *, mails: int, count: int, latency_ms: int, rounds: int) -> Figures:
+    """SES's events: drained from a queue and applied, with many emails in the database."""
+    fresh(made)
+    accepted_mails(made, mails)
+    found = []
+    for number in range(rounds):
+        with _event_queue(made, mails, count, 2 * number, latency_ms) as env:
+            process = made.start(WORKER, "feedback", mails, count, 2 * number, env=env)
+            go(process)
+            found.append(outcome(process))
+    drained = [one["drained"] for one in found]
+    values = {
+        "emails": mails, "events": count, "latency_ms": latency_ms, "drained": statistics.median(drained),
+        "drained_runs": drained, "applied": statistics.median(one["applied"] for one in found),
+        "cpu_ms": statistics.median(one["cpu"] for one in found) / count * 1000,
+        "peak_mib": max(one["peak_mib"] for one in found),
+    }  # fmt: skip
+    return Figures(
+        "feedback",
+        values,
+        [
+            f"events drained from the queue and applied {values['drained']:>8,.0f} events/s   {mails:,} emails,"
+            f" queue at {latency_ms} ms, {values['cpu_ms']:.2f} ms CPU per event"
+            f" (runs: {', '.join(f'{rate:,.0f}' for rate in drained)})",
+            f"events applied, without a queue           {values['applied']:>8,.0f} events/s",
+        ],
+    )
+
+
+@contextmanager
+def _event_queue(made: Stage, mails: int, count: int, lot: int, latency_ms: int) -> Iterator[dict[str, str]]:
+    """A full event queue in a process of its own; yields the environment that points to it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "emailoffload.sandbox.bench.event_queue",
+         *map(str, (mails, count, lot, latency_ms))],
+        cwd=settings.BASE_DIR, env=made.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        url = f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
+        yield {"AWS_ENDPOINT_URL_SQS": url, "SES_EVENTS_QUEUE_URL": f"{url}/123456789012/events"}
+    finally:
+        process.terminate()
+        process.wait(10)
 
 
 def lateness(made: Stage, *, mails: int, latency_ms: int) -> Figures:

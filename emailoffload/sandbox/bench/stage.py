@@ -179,6 +179,27 @@ def queued(made: Stage, count: int) -> None:
     )
 
 
+def accepted_mails(made: Stage, mails: int) -> None:
+    """Fill the outbox with accepted mails, numbered from 1."""
+    now = "'2026-03-02 08:00:00'"
+    made.server.run(
+        "SET unique_checks = 0, foreign_key_checks = 0;"
+        "INSERT INTO emailoffload_claim (id, ref, source, row_id, template, state, `before`, `after`, under_lock,"
+        " user_id, user_name, user_email, activity_id, activity_name, cmid, course_id, course_name, company_name,"
+        " ordinal, is_last, completiontime, due_at, created_at, claimed_at, note, fallback)"
+        " SELECT seq, LPAD(HEX(seq), 32, '0'), 'reengagement', seq, '', 'claimed', '{}', '{}', 0, seq, '', '', 1,"
+        f" '', 0, 2, '', '', 1, 0, 0, {now}, {now}, {now}, '', 'moodle' FROM seq_1_to_1000;"
+        "INSERT INTO emailoffload_email (id, ref, claim_id, source, template, role, origin, user_id, activity_id,"
+        " course_id, company_id, address, name, subject, `sensitive`, route, state, state_at, reason, detail,"
+        " created_at, due_at, next_try_at, deadline_at, attempts, lease, message_id, accepted_at)"
+        f" SELECT seq, LPAD(HEX(seq), 32, '0'), 1 + seq % 1000, 'reengagement', '', 'user', '', seq DIV 20,"
+        " seq % 50, seq % 20, seq % 7, CONCAT('learner', seq DIV 20, '@example.org'), 'A Learner',"
+        f" 'Please finish First aid', 0, 'ses', 'accepted', {now}, '', '', {now}, {now}, {now}, {now}, 1, '',"
+        f" CONCAT('bench-', seq), {now} FROM seq_1_to_{int(mails)}",
+        OURS,
+    )
+
+
 @contextmanager
 def sandbox_ses(made: Stage, latency_ms: int) -> Iterator[dict[str, str]]:
     """A sandbox SES in a process of its own; yields the environment that points to it."""

@@ -117,6 +117,29 @@ def work(role: str, expected: int, source: str) -> dict[str, Any]:
     return {**cost(), "cpu": cost()["cpu"] - started, "claimed_at": claimed, "ended_at": time.time()}
 
 
+def feedback(mails: int, count: int, lot: int) -> dict[str, Any]:
+    """Drain the event queue, then apply as many events of another lot without a queue."""
+    from emailoffload.feedback import inbox
+    from emailoffload.sandbox.bench.events import bodies
+    from emailoffload.worker import feedback as listening
+
+    others = [inbox.Message(body) for body in bodies(mails, count, lot + 1)]
+    wait_for_go()
+    begun, used = time.perf_counter(), cost()["cpu"]
+    result = listening.run(until_empty=True)
+    drained = time.perf_counter() - begun
+    used = cost()["cpu"] - used
+    if result.received.events != count or result.refused or result.trouble or result.undeleted:
+        raise RuntimeError(f"{count} events were to be drained: {result.as_dict()}")
+    begun = time.perf_counter()
+    for start in range(0, len(others), listening.AT_ONCE):
+        applied = inbox.receive(others[start : start + listening.AT_ONCE])
+        if applied.unmatched or applied.problems:
+            raise RuntimeError(f"events were not applied: {applied.as_dict()}")
+    seconds = time.perf_counter() - begun
+    return {**cost(), "drained": count / drained, "applied": len(others) / seconds, "cpu": used}
+
+
 def main() -> None:
     """Do what the first argument says."""
     django.setup()
@@ -124,6 +147,7 @@ def main() -> None:
     jobs: dict[str, Callable[[], dict[str, Any]]] = {
         "claims": lambda: claims(int(numbers[0]), int(numbers[1])),
         "scan": lambda: scan(int(numbers[0])),
+        "feedback": lambda: feedback(*map(int, numbers)),
         "work": lambda: work(numbers[0], int(numbers[1]), numbers[2]),
     }
     print(json.dumps(jobs[what]()))
