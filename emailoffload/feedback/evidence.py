@@ -27,6 +27,8 @@ from emailoffload.outbox.states import EmailState
 
 MARGIN = timedelta(minutes=15)
 """How long after a try the queue must have been empty: events come within seconds, redeliveries within minutes."""
+LOOKED_AT = 20_000
+"""Events among which the one of another mail is looked for, the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +58,11 @@ def no_send_event(emails: Sequence[Email], now: datetime) -> dict[int, NotTaken]
     if not tried:
         return {}
     reported = set(Event.objects.filter(email__in=tried).values_list("email_id", flat=True))
-    refs = [email.ref.hex for email in uncertain if email.pk in tried]
-    unmatched = Event.objects.filter(email=None, match_again_at__isnull=False)
-    by_ref = set(unmatched.filter(ref__in=refs).values_list("ref", flat=True))
     odd = EventProblem.objects.aggregate(last=Max("last_seen"))["last"]
+    newest = Event.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
     witness = (
-        Event.objects.filter(type=EventType.SEND, email__isnull=False, received_at__lte=drained)
-        .filter(at__gt=min(tried.values()))
+        Event.objects.filter(pk__gt=newest - LOOKED_AT, type=EventType.SEND, email__isnull=False)
+        .filter(received_at__lte=drained, at__gt=min(tried.values()))
         .aggregate(last=Max("at"))["last"]
     )
     if witness is None:
@@ -72,7 +72,6 @@ def no_send_event(emails: Sequence[Email], now: datetime) -> dict[int, NotTaken]
         for email in uncertain
         if (at := tried.get(email.pk))
         and email.pk not in reported
-        and email.ref.hex not in by_ref
         and at < witness
         and (odd is None or odd < at)
     }

@@ -58,7 +58,7 @@ LOOKS = 500
 class Message:
     """What came from the queue or was posted to the webhook, verified; `body` as it came."""
 
-    body: bytes
+    body: bytes = field(repr=False)
     origin: Literal["queue", "webhook"] = "queue"
 
 

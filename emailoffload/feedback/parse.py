@@ -16,7 +16,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parseaddr
 from typing import Any
@@ -91,7 +91,7 @@ class Parsed:
     at: datetime
     message_id: str = ""
     ref: str = ""
-    address: str = ""
+    address: str = field(default="", repr=False)
     identity: str = ""
     kind: str = ""
     subkind: str = ""

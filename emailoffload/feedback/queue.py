@@ -10,7 +10,7 @@ import os
 import re
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import boto3
@@ -52,8 +52,8 @@ class QueueProblem(Exception):
 class Taken:
     """One received message, and the handle that deletes it."""
 
-    body: bytes
-    handle: str
+    body: bytes = field(repr=False)
+    handle: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

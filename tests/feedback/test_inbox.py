@@ -14,8 +14,9 @@ from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 from hypothesis import strategies as st
 
-from emailoffload.feedback import inbox, reputation, suppression
+from emailoffload.feedback import inbox, queue, reputation, suppression
 from emailoffload.feedback.models import Event, EventProblem, ReputationHour, Suppression
+from emailoffload.feedback.parse import parse
 from emailoffload.outbox import content, transitions
 from emailoffload.outbox.models import Attempt, Claim, Content, Email
 from emailoffload.outbox.states import ClaimState, EmailState
@@ -382,3 +383,11 @@ assert inbox.look_again().events == 0
 
 def test_it_works_on_sqlite(tmp_path: Path) -> None:
     on_sqlite(ON_SQLITE, tmp_path)
+
+
+def test_no_address_is_in_what_an_error_report_would_show() -> None:
+    shown = message(samples.event("Bounce"))
+    (parsed,) = parse(shown.body)
+    taken = queue.Taken(shown.body, "handle-of-anna.ahlberg")
+    assert "ahlberg" not in f"{shown!r} {parsed!r} {taken!r}"
+    assert parsed.address == samples.ADDRESS
