@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db.models import Count, Max, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -19,6 +20,7 @@ from django.utils.translation import ngettext
 from emailoffload.dashboard.paging import Capped, capped_count
 from emailoffload.delivery import rate
 from emailoffload.delivery.health import BREAKER
+from emailoffload.feedback import subscription
 from emailoffload.outbox import guardstate, scope, switches
 from emailoffload.outbox.models import Claim, Email, Lease, RowError, Run, State
 from emailoffload.outbox.states import ClaimState, EmailState
@@ -86,7 +88,10 @@ def collect(user: scope.Person, now: datetime | None = None) -> Overview:
     whole = not scope.is_bound(user)
     row_errors = RowError.objects.filter(last_seen__gte=now - DAY)
     return Overview(
-        health=[worker(now), *([*last_runs(now), *queue(now), *ses_account(), *paused()] if whole else ())],
+        health=[
+            worker(now),
+            *([*last_runs(now), *queue(now), *ses_account(), *webhook(), *paused()] if whole else ()),
+        ],
         day=day,
         day_total=sum(entry.emails for entry in day),
         next_due=list(queued.order_by("next_try_at").select_related("claim")[:5]),
@@ -170,6 +175,25 @@ def queue(now: datetime) -> list[Health]:
         "tick": _("Watched, also just before each run of IOMAD's cron. Last look:"),
     }
     return [Health(name, "good", texts.get(guard.mode, _("Watched. Last look:")), at)]
+
+
+def webhook() -> list[Health]:
+    """Topics whose subscription has ended or could not be confirmed: their events do not come. One query, where
+    the webhook is used at all."""
+    if not settings.SNS_TOPICS:
+        return []
+    texts = {
+        "ended": _("The subscription of the topic %(topic)s has ended. Since"),
+        "refused": _("The subscription of the topic %(topic)s was not confirmed. Since"),
+    }
+    cure = _("Run `manage.py doctor`: it says what to do.")
+    return [
+        Health(
+            _("SES events"), "bad", texts[found.state] % {"topic": arn.rpartition(":")[2]}, found.since, cure
+        )
+        for arn, found in subscription.standings().items()
+        if arn in settings.SNS_TOPICS and found.state in texts
+    ]
 
 
 def ses_account() -> list[Health]:

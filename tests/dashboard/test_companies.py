@@ -72,6 +72,7 @@ EVERY_URL: dict[str, Callable[[Email], list[Ask]]] = {
     "login": lambda email: gets("/login/"),
     "logout": lambda email: gets("/logout/"),
     "healthz": lambda email: gets("/healthz"),
+    "events-sns": lambda email: [("/events/sns/", None), ("/events/sns/", {"address": email.address})],
     "overview": lambda email: gets("/"),
     "emails": lambda email: gets(*pages_of(email)),
     "email": lambda email: gets(f"/emails/{email.pk}/"),

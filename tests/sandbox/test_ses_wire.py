@@ -92,6 +92,30 @@ def test_a_header_that_is_not_ascii_is_refused(client: Any, simple: Build) -> No
     assert code_of(lambda: client.send_email(**request)) == ("BadRequestException", 400)
 
 
+def test_event_destinations_are_kept_changed_and_deleted() -> None:
+    topic = {"TopicArn": "arn:aws:sns:eu-west-1:123456789012:events"}
+    wanted = {"Enabled": True, "MatchingEventTypes": ["SEND", "BOUNCE"], "SnsDestination": topic}
+    named = {"ConfigurationSetName": "mine", "EventDestinationName": "events"}
+    with SandboxSES(configuration_sets=("mine",)) as ses:
+        client = client_for(ses)
+
+        def held() -> Any:
+            answer = client.get_configuration_set_event_destinations(ConfigurationSetName="mine")
+            return answer["EventDestinations"]
+
+        client.create_configuration_set_event_destination(**named, EventDestination=wanted)
+        assert held() == [{"Name": "events", **wanted}]
+        make = client.create_configuration_set_event_destination
+        assert code_of(lambda: make(**named, EventDestination=wanted))[0] == "AlreadyExistsException"
+        changed = {**wanted, "MatchingEventTypes": ["SEND"]}
+        client.update_configuration_set_event_destination(**named, EventDestination=changed)
+        assert held() == [{"Name": "events", **changed}]
+        client.delete_configuration_set_event_destination(**named)
+        assert held() == []
+        delete = client.delete_configuration_set_event_destination
+        assert code_of(lambda: delete(**named))[0] == "NotFoundException"
+
+
 def test_configuration_sets_and_identities_exist_or_not(simple: Build) -> None:
     with SandboxSES(identities=("learn.example",), configuration_sets=("mine",)) as ses:
         client = client_for(ses)
