@@ -31,6 +31,7 @@ from tests.outbox import factory
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.django_db(databases=["default", "moodle"])]
 REGION, ACCOUNT = "eu-west-1", "123456789012"
+TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:email-offload-events"
 
 
 @dataclass
@@ -79,6 +80,15 @@ def chain(aws_server: str, monkeypatch: pytest.MonkeyPatch, settings: Any) -> It
 
 
 @pytest.fixture
+def ways(settings: Any) -> Any:
+    """Settings with a queue and a topic; nothing answers there, and nothing is asked."""
+    settings.SES_CONFIGURATION_SET = "email-offload"
+    settings.SES_EVENTS_QUEUE_URL = "http://127.0.0.1:9/123456789012/events"
+    settings.SNS_TOPICS = [TOPIC]
+    return settings
+
+
+@pytest.fixture
 def hook(chain: Chain) -> Chain:
     """The same site with the webhook in place of the queue."""
     chain.settings.SES_EVENTS_QUEUE_URL = None
@@ -109,20 +119,20 @@ def test_a_chain_that_is_well_has_no_finding(way: str, request: pytest.FixtureRe
     assert {name: found for name, found in verdicts().items() if found[0] != "ok"} == {}
 
 
-def test_a_site_without_events_is_warned_once(chain: Chain) -> None:
-    chain.settings.SES_EVENTS_QUEUE_URL = None
+def test_a_site_without_events_is_warned_once(ways: Any) -> None:
+    ways.SES_EVENTS_QUEUE_URL, ways.SNS_TOPICS = None, []
     found = verdicts()
     assert [name for name, each in found.items() if each[0] != "ok"] == ["events.configured"]
     assert "sessetup" in found["events.configured"][2]
 
 
-def test_without_a_configuration_set_no_event_can_come(chain: Chain) -> None:
-    chain.settings.SES_CONFIGURATION_SET = ""
+def test_without_a_configuration_set_no_event_can_come(ways: Any) -> None:
+    ways.SES_CONFIGURATION_SET = ""
     assert events.configured()[0] == "problem"
 
 
-def test_a_topic_that_is_none_is_named(hook: Chain) -> None:
-    hook.settings.SNS_TOPICS = ["email-offload-events"]
+def test_a_topic_that_is_none_is_named(ways: Any) -> None:
+    ways.SNS_TOPICS = ["email-offload-events"]
     verdict, text, _ = events.configured()
     assert (verdict, "email-offload-events" in text) == ("problem", True)
 
@@ -197,7 +207,7 @@ def test_a_queue_whose_policy_does_not_let_the_topic_send_is_named(chain: Chain)
     ids=["never read", "not read any more", "unreadable", "never empty", "long not empty", "just behind"],
 )
 def test_events_that_nobody_reads_or_that_pile_up_are_a_finding(
-    chain: Chain, state: QueueState, verdict: str
+    ways: Any, state: QueueState, verdict: str
 ) -> None:
     queuestate.save(state)
     assert events.backlog()[0] == verdict
@@ -213,13 +223,13 @@ def test_a_dead_letter_is_a_finding(chain: Chain) -> None:
 @pytest.mark.parametrize(
     ("state", "verdict"), [("active", "ok"), ("ended", "problem"), ("refused", "problem"), ("", "warning")]
 )
-def test_a_subscription_that_is_not_there_is_a_finding(hook: Chain, state: str, verdict: str) -> None:
+def test_a_subscription_that_is_not_there_is_a_finding(ways: Any, state: str, verdict: str) -> None:
     if state:
-        standing(hook.choice.topic_arn, state)
+        standing(TOPIC, state)
     assert events.webhook()[0] == verdict
 
 
-def test_mails_without_events_are_a_finding_after_an_hour(chain: Chain) -> None:
+def test_mails_without_events_are_a_finding_after_an_hour(ways: Any) -> None:
     (email,) = factory.queue_emails(1)
     email.accepted_at = timezone.now() - timedelta(minutes=30)
     email.save()
@@ -311,7 +321,7 @@ def test_without_a_way_for_events_nothing_is_waited_for(moodle: Moodle, chain: C
     assert [each.verdict for each in run(lambda: None).values()] == ["ok", "warning"]
 
 
-def test_the_test_mails_count_for_nothing(moodle: Moodle, chain: Chain) -> None:
+def test_the_test_mails_count_for_nothing() -> None:
     for kind in ("bounce", "complaint", "delivery"):
         event(testmail.new_ref(), kind)
     assert Event.objects.filter(noted=True, match_again_at=None).count() == 3
