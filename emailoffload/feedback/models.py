@@ -31,7 +31,7 @@ class Event(models.Model):
     """One event of SES's about one recipient, stored once whatever number of times it arrives."""
 
     key = models.CharField(max_length=64, unique=True, editable=False)
-    """SHA-256 of message id, type, recipient and time, as hex digits."""
+    """SHA-256 of message id, type, recipient, time and kind, as hex digits."""
     type = models.CharField(_("type"), max_length=20, choices=EventType)
     at = models.DateTimeField(_("at"))
     """When it happened, by SES's clock."""

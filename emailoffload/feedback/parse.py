@@ -103,8 +103,16 @@ class Parsed:
     @property
     def key(self) -> str:
         """What makes it the same event, however often and by whatever way it comes: 64 hex digits."""
-        # A lone mail without an id of SES's is told apart by ours.
-        parts = (self.message_id or self.ref, self.type.value, self.address, self.at.isoformat())
+        # A mail without an id of SES's is told apart by ours. The kind, because which of two bounces at the same
+        # moment came first must not decide what is believed.
+        parts = (
+            self.message_id or self.ref,
+            self.type.value,
+            self.address,
+            self.at.isoformat(),
+            self.kind,
+            self.subkind,
+        )
         return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()
 
 
@@ -296,7 +304,7 @@ def without_addresses(text: str, address: str = "") -> str:
     """A mail server's words without addresses; also without the name part of `address` where it stands alone."""
     text = _ADDRESSES.sub(ADDRESS, text)
     local = address.rpartition("@")[0]
-    if len(local) > 2:
+    if len(local) > 2 and local.lower() in text.lower():
         text = re.sub(rf"(?<!\w){re.escape(local)}(?!\w)", ADDRESS, text, flags=re.IGNORECASE)
     return text
 

@@ -275,7 +275,7 @@ def outcome(email: Email) -> Any:
 
 
 @hypothesis.settings(
-    max_examples=25,
+    max_examples=40,
     deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
 )
