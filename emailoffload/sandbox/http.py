@@ -57,6 +57,8 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0.0
     ending: Literal["answer", "hang", "reset"] = "answer"
+    later: asyncio.Future[Reply] | None = None
+    """What to answer is not known yet: it is this one's result. It is cancelled when the client goes away."""
 
 
 class App(Protocol):
@@ -103,6 +105,7 @@ class Connection(asyncio.Protocol):
         self.request: Request | None = None
         self.body_length = 0
         self.busy = False
+        self.later: asyncio.Future[Reply] | None = None
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -114,6 +117,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self.open_connections.discard(self)
+        if self.later is not None:
+            self.later.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Collect bytes and answer every request that is complete, in order."""
@@ -176,11 +181,24 @@ class Connection(asyncio.Protocol):
             self.busy = True
         elif reply.ending == "reset":
             self._reset()
+        elif reply.later is not None:
+            self.busy = True
+            self.later = reply.later
+            reply.later.add_done_callback(lambda done: self._known_now(request, reply, done))
         elif reply.delay > 0:
             self.busy = True
             asyncio.get_running_loop().call_later(reply.delay, self._send_late, request, reply)
         else:
             self._send(request, reply)
+
+    def _known_now(self, request: Request, promised: Reply, done: asyncio.Future[Reply]) -> None:
+        self.later = None
+        if done.cancelled():
+            return
+        reply = done.result()
+        reply.content_type = promised.content_type
+        reply.headers |= promised.headers
+        self._send_late(request, reply)
 
     def _send_late(self, request: Request, reply: Reply) -> None:
         self.busy = False

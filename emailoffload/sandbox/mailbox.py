@@ -263,6 +263,7 @@ class Mailbox:
             "CREATE TABLE IF NOT EXISTS message"
             " (number INTEGER PRIMARY KEY, message_id TEXT, received REAL, request TEXT)"
         )
+        store.execute("CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value TEXT)")
         rows = store.execute(
             "SELECT number, message_id, received, request FROM message ORDER BY number DESC LIMIT ?",
             (self._messages.maxlen,),
@@ -294,6 +295,18 @@ class Mailbox:
             "DELETE FROM message WHERE number <= ?", (last - (self._messages.maxlen or KEPT),)
         )
         self._store.execute("COMMIT")
+
+    def keep(self, name: str, value: Any) -> None:
+        """Write something that is no message to the file, if there is one."""
+        if self._store is not None:
+            self._store.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (name, json.dumps(value)))
+
+    def kept(self, name: str) -> Any:
+        """What `keep` wrote; None where there is nothing."""
+        if self._store is None:
+            return None
+        row = self._store.execute("SELECT value FROM kept WHERE name = ?", (name,)).fetchone()
+        return json.loads(row[0]) if row else None
 
     def close(self) -> None:
         """Save and close the file."""

@@ -45,7 +45,7 @@ iframe { width: 100%; height: 32rem; border: 1px solid var(--line); border-radiu
 nav { margin: 1rem 0; display: flex; flex-wrap: wrap; gap: .5rem 1.25rem; }
 nav a { white-space: nowrap; }
 form { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: 1.25rem;
-  max-width: 30rem; }
+  max-width: 30rem; margin: 1rem 0; }
 label { display: block; font-weight: 600; margin-bottom: .25rem; }
 input, select, button { font: inherit; color: var(--ink); background: var(--back); padding: .45rem .6rem;
   border: 1px solid var(--soft); border-radius: .35rem; margin-bottom: 1rem; max-width: 100%; }

@@ -10,16 +10,20 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
 import re
 import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from emailoffload.sandbox.faults import MODES, Faults, error_reply
+from emailoffload.sandbox import event_shapes, ses_answers
+from emailoffload.sandbox.api_errors import ApiError, bad_request, json_body, request_id
+from emailoffload.sandbox.events import QUEUE, Events, Options
+from emailoffload.sandbox.faults import MODES, Faults
 from emailoffload.sandbox.http import Reply, Request
-from emailoffload.sandbox.mailbox import Mailbox, recipients_of
+from emailoffload.sandbox.mailbox import Mailbox, Message, recipients_of
+from emailoffload.sandbox.sqs_api import SqsApi
+from emailoffload.sandbox.suppression_list import SuppressionList
 
 _SIGNATURE = re.compile(
     r"AWS4-HMAC-SHA256 Credential=[^/,\s]+/\d{8}/[a-z0-9-]+/ses/aws4_request, ?"
@@ -34,27 +38,11 @@ MAX_HEADERS = 15
 MAX_MESSAGE_BYTES = 40 * 1024 * 1024
 
 
-class ApiError(Exception):
-    """An answer other than success: HTTP status, AWS error name, message."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.reply = error_reply(status, code, message)
-
-
-def bad_request(message: str) -> ApiError:
-    """What SES answers to input that it cannot use."""
-    return ApiError(400, "BadRequestException", message)
-
-
-def request_id() -> str:
-    """A new id in the form of `x-amzn-RequestId`."""
-    name = os.urandom(16).hex()
-    return f"{name[:8]}-{name[8:12]}-{name[12:16]}-{name[16:20]}-{name[20:]}"
-
-
 class SesApi:
-    """Answers requests under `/v2/email/`."""
+    """Answers requests under `/v2/email/`; has the account's suppression list, and the queue of its events.
+
+    With `events` its configuration sets publish into that queue from the start.
+    """
 
     def __init__(
         self,
@@ -67,6 +55,7 @@ class SesApi:
         max_24h: float = 1_000_000.0,
         identities: tuple[str, ...] = (),
         configuration_sets: tuple[str, ...] = ("email-offload",),
+        events: Options | None = None,
     ) -> None:
         self.mailbox = mailbox
         self.faults = faults
@@ -80,8 +69,31 @@ class SesApi:
         self.configuration_sets: dict[str, None] = dict.fromkeys(configuration_sets)
         self.event_destinations: dict[str, dict[str, dict[str, Any]]] = {}
         """By configuration set and name: what SES was told to publish, and where to."""
+        self.suppressions = SuppressionList()
+        self.sqs = SqsApi(faults, QUEUE, event_shapes.QUEUE_POLICY)
+        self.events = Events(self.sqs.put, self.suppressions, events)
+        if events is not None:
+            self.event_destinations = {name: self.events.destinations() for name in configuration_sets}
+        self.restore()
         self._tokens = max(1.0, max_send_rate)
         self._refilled = time.monotonic()
+
+    def tick(self) -> None:
+        """Publish the events that are due, and hand out what has become visible."""
+        self.events.tick()
+        self.sqs.tick()
+
+    def restore(self) -> None:
+        """Go on where `keep` left off: the events that wait, and the suppression list."""
+        self.suppressions.restore(self.mailbox.kept("suppressions") or ())
+        self.sqs.queue.restore(self.mailbox.kept("queue") or ())
+        self.events.restore(self.mailbox.kept("events") or ())
+
+    def keep(self) -> None:
+        """Write down, at an orderly end, what a store of messages does not hold."""
+        self.mailbox.keep("suppressions", self.suppressions.dump())
+        self.mailbox.keep("queue", self.sqs.queue.bodies())
+        self.mailbox.keep("events", self.events.dump())
 
     def handle(self, request: Request) -> Reply:
         """Answer one API call; errors are answers too."""
@@ -106,7 +118,7 @@ class SesApi:
             )
         path = request.target.partition("?")[0].rstrip("/")
         if path == "/v2/email/outbound-emails" and request.method == "POST":
-            return self._send_email(_json(request))
+            return self._send_email(json_body(request))
         parts = [unquote(part) for part in path.split("/")[3:]] or [""]
         return self._manage(request, parts)
 
@@ -122,6 +134,10 @@ class SesApi:
         message_id = f"0102{int(now * 1000):012x}-{request_id()}-000000"
         if taken:
             self.mailbox.accept(message_id, data, now)
+            destinations = self.event_destinations.get(data.get("ConfigurationSetName", ""))
+            if destinations:
+                message = Message(self.mailbox.accepted, message_id, now, data)
+                self.events.accepted(message, destinations.values())
         reply = fault.reply() if fault is not None else None
         if reply is None:
             reply = Reply(b'{"MessageId":"%s"}' % message_id.encode())
@@ -203,8 +219,10 @@ class SesApi:
         if operation == "GetAccount":
             answer = self._account()
         elif operation == "PutAccountSendingAttributes":
-            self.sending_enabled = bool(_json(request).get("SendingEnabled", False))
+            self.sending_enabled = bool(json_body(request).get("SendingEnabled", False))
             answer = {}
+        elif "Suppress" in operation:
+            answer = self.suppressions.answer(operation, parts[-1], request)
         elif "EventDestination" in operation:
             answer = self._destinations(operation, parts, request)
         else:
@@ -225,22 +243,22 @@ class SesApi:
                 "MaxSendRate": self.max_send_rate,
                 "SentLast24Hours": float(self.mailbox.sent_last_24_hours),
             },
-            "SuppressionAttributes": {"SuppressedReasons": ["BOUNCE", "COMPLAINT"]},
+            "SuppressionAttributes": {"SuppressedReasons": list(self.suppressions.reasons)},
         }
 
     def _names(self, operation: str, name: str, request: Request) -> dict[str, Any]:
         kind = "Identity" if "Identit" in operation else "ConfigurationSet"
         known = self.identities if kind == "Identity" else self.configuration_sets
         if operation.startswith("List"):
-            return _listing(kind, list(known))
+            return ses_answers.listing(kind, list(known))
         if operation.startswith("Create"):
-            wanted = _json(request).get("EmailIdentity" if kind == "Identity" else "ConfigurationSetName")
+            wanted = json_body(request).get("EmailIdentity" if kind == "Identity" else "ConfigurationSetName")
             if not isinstance(wanted, str) or not wanted:
                 raise bad_request("The name is missing.")
             if wanted in known:
                 raise ApiError(400, "AlreadyExistsException", f"{wanted} already exists.")
             known[wanted] = None
-            return _identity(wanted) if kind == "Identity" else {}
+            return ses_answers.identity(wanted) if kind == "Identity" else {}
         if name not in known and not (
             kind == "Identity" and self.any_identity and operation.startswith("Get")
         ):
@@ -249,7 +267,7 @@ class SesApi:
             del known[name]
             self.event_destinations.pop(name, None)
             return {}
-        return _identity(name) if kind == "Identity" else _configuration_set(name)
+        return ses_answers.identity(name) if kind == "Identity" else ses_answers.configuration_set(name)
 
     def _destinations(self, operation: str, parts: list[str], request: Request) -> dict[str, Any]:
         """Event destinations of a configuration set: to an SNS topic, or to EventBridge."""
@@ -258,7 +276,7 @@ class SesApi:
         known = self.event_destinations.setdefault(parts[1], {})
         if operation.startswith("Get"):
             return {"EventDestinations": [{"Name": name, **each} for name, each in known.items()]}
-        data = _json(request)
+        data = json_body(request)
         creating = operation.startswith("Create")
         name = data.get("EventDestinationName") if creating else parts[3]
         if not isinstance(name, str) or not _TAG.fullmatch(name):
@@ -280,6 +298,11 @@ class SesApi:
 _OPERATIONS: Mapping[tuple[str, str, int], str] = {
     ("GET", "account", 1): "GetAccount",
     ("PUT", "account/sending", 2): "PutAccountSendingAttributes",
+    ("PUT", "account/suppression", 2): "PutAccountSuppressionAttributes",
+    ("GET", "suppression", 2): "ListSuppressedDestinations",
+    ("PUT", "suppression", 2): "PutSuppressedDestination",
+    ("GET", "suppression", 3): "GetSuppressedDestination",
+    ("DELETE", "suppression", 3): "DeleteSuppressedDestination",
     ("POST", "list-identities", 1): "ListEmailIdentities",
     ("POST", "list-configuration-sets", 1): "ListConfigurationSets",
     ("GET", "identities", 1): "ListEmailIdentities",
@@ -297,16 +320,6 @@ _OPERATIONS: Mapping[tuple[str, str, int], str] = {
 }
 """(method, first part of the path, number of parts) → operation. The lists have two addresses: AWS has changed
 them, and SDKs of both ages are in use."""
-
-
-def _json(request: Request) -> dict[str, Any]:
-    try:
-        data = json.loads(request.body or b"{}")
-    except ValueError:
-        raise ApiError(400, "SerializationException", "The body is not JSON.") from None
-    if not isinstance(data, dict):
-        raise ApiError(400, "SerializationException", "The body is not a JSON object.")
-    return data
 
 
 def _address(value: Any) -> str:
@@ -353,43 +366,3 @@ def _check_raw(raw: Any) -> None:
         raise bad_request("The raw message is empty.")
     if len(data) > MAX_MESSAGE_BYTES:
         raise bad_request("Message length is more than 41943040 bytes long.")
-
-
-def _identity(name: str) -> dict[str, Any]:
-    return {
-        "IdentityType": "EMAIL_ADDRESS" if "@" in name else "DOMAIN",
-        "FeedbackForwardingStatus": True,
-        "VerifiedForSendingStatus": True,
-        "VerificationStatus": "SUCCESS",
-        "DkimAttributes": {"SigningEnabled": True, "Status": "SUCCESS"},
-        "MailFromAttributes": {"BehaviorOnMxFailure": "USE_DEFAULT_VALUE"},
-        "Policies": {},
-        "Tags": [],
-    }
-
-
-def _configuration_set(name: str) -> dict[str, Any]:
-    return {
-        "ConfigurationSetName": name,
-        "TrackingOptions": {},
-        "DeliveryOptions": {"TlsPolicy": "OPTIONAL"},
-        "ReputationOptions": {"ReputationMetricsEnabled": True},
-        "SendingOptions": {"SendingEnabled": True},
-        "Tags": [],
-    }
-
-
-def _listing(kind: str, names: list[str]) -> dict[str, Any]:
-    if kind == "ConfigurationSet":
-        return {"ConfigurationSets": names}
-    return {
-        "EmailIdentities": [
-            {
-                "IdentityName": name,
-                "SendingEnabled": True,
-                "VerificationStatus": "SUCCESS",
-                "IdentityType": "EMAIL_ADDRESS" if "@" in name else "DOMAIN",
-            }
-            for name in names
-        ]
-    }

@@ -4,11 +4,12 @@ nothing."""
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 
 from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -26,10 +27,15 @@ _MAIL_HEADERS = {
 }
 
 
-def respond(request: Request, mailbox: Mailbox, others: Sequence[tuple[str, str]] = ()) -> Reply:
+def respond(
+    request: Request,
+    mailbox: Mailbox,
+    others: Sequence[tuple[str, str]],
+    about: Callable[[Message], SafeString],
+) -> Reply:
     """Answer a request for a page: `/`, `/messages/N`, `/messages/N/html`, `/style.css`.
 
-    `others` are links (address, text) to further pages of this server.
+    `others` are links (address, text) to further pages of this server; `about` says what became of a message.
     """
     if request.method not in ("GET", "HEAD"):
         return pages.page(
@@ -44,7 +50,7 @@ def respond(request: Request, mailbox: Mailbox, others: Sequence[tuple[str, str]
         mailbox.find(_number(parts[1]) or 0) if len(parts) in (2, 3) and parts[0] == "messages" else None
     )
     if message is not None and len(parts) == 2:
-        return _one(message)
+        return _one(message, about(message), others)
     if message is not None and parts[2] == "html":
         return Reply(
             message.html.encode(), content_type="text/html; charset=utf-8", headers=dict(_MAIL_HEADERS)
@@ -108,7 +114,7 @@ def _list(mailbox: Mailbox, before: int | None, others: Sequence[tuple[str, str]
     return pages.page(_("Sandbox SES"), format_html("<p>{}</p>{}{}", intro, table, nav))
 
 
-def _one(message: Message) -> Reply:
+def _one(message: Message, became: SafeString, others: Sequence[tuple[str, str]]) -> Reply:
     facts = [
         (_("Accepted"), pages.moment(message.received)),
         (_("Message id"), message.message_id),
@@ -118,7 +124,7 @@ def _one(message: Message) -> Reply:
         (_("Configuration set"), message.request.get("ConfigurationSetName") or _("none")),
     ]
     facts += [(_("Tag %(name)s") % {"name": name}, value) for name, value in message.tags.items()]
-    parts = [pages.table(facts)]
+    parts = [pages.table(facts), became]
     if message.headers:
         parts += [pages.heading(_("Headers")), pages.table(message.headers)]
     if message.html:
@@ -130,6 +136,6 @@ def _one(message: Message) -> Reply:
         ]
     if message.text:
         parts += [pages.heading(_("Text part")), format_html("<pre>{}</pre>", message.text)]
-    nav = pages.nav([("/", _("All messages"))])
+    nav = pages.nav([("/", _("All messages")), *others])
     body = format_html_join("", "{}", ((part,) for part in [nav, *parts]))
     return pages.page(message.subject or _("(no subject)"), body)

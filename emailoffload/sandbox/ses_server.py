@@ -1,9 +1,11 @@
-"""The sandbox SES as a whole: API, control endpoint and pages on one loopback port; alone or inside a test.
+"""The sandbox SES as a whole: APIs of SES and SQS, control endpoint and pages on one loopback port; alone or in a test.
 
-with SandboxSES(latency_ms=50) as ses:
+with SandboxSES(latency_ms=50, events=Options(delay=0)) as ses:
     client = boto3.client("sesv2", endpoint_url=ses.url, …)
     ses.fault(mode="throttle", count=3)
     ses.messages, ses.stats()
+    queue = boto3.client("sqs", endpoint_url=ses.url, …)
+    queue.receive_message(QueueUrl=ses.queue_url)
 """
 
 from __future__ import annotations
@@ -18,15 +20,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from emailoffload.sandbox import moodle_page, ses_pages
+from emailoffload.sandbox import event_pages, moodle_page, ses_pages
+from emailoffload.sandbox.event_pages import EventPages
+from emailoffload.sandbox.event_shapes import WHATS
+from emailoffload.sandbox.events import QUEUE, Options, Published
 from emailoffload.sandbox.faults import BadFault, Fault, Faults
 from emailoffload.sandbox.http import Reply, Request, Server
 from emailoffload.sandbox.mailbox import KEPT, Mailbox, Message
 from emailoffload.sandbox.moodle_page import MoodlePage
 from emailoffload.sandbox.ses_api import SesApi
+from emailoffload.sandbox.sqs_api import ACCOUNT, TARGET
 
 SAVE_EVERY = 0.3
-"""Seconds between writes to the store."""
+"""Seconds between writes to the store, and between looks for events that are due."""
 
 
 class SandboxApp:
@@ -35,18 +41,24 @@ class SandboxApp:
     def __init__(self, api: SesApi, moodle: MoodlePage | None = None) -> None:
         self.api = api
         self.moodle = moodle
+        self.event_pages = EventPages(api)
 
     def handle(self, request: Request) -> Reply:
         """Answer one request."""
+        if request.headers.get("x-amz-target", "").startswith(TARGET) and request.method == "POST":
+            return self.api.sqs.handle(request)
         if request.target.startswith("/v2/email/"):
             return self.api.handle(request)
         if request.path.startswith("/_sandbox/"):
             return self._control(request)
-        if self.moodle is None:
-            return ses_pages.respond(request, self.api.mailbox)
-        if request.path == moodle_page.PATH or request.path.startswith(moodle_page.PATH + "/"):
-            return self.moodle.respond(request)
-        return ses_pages.respond(request, self.api.mailbox, self.moodle.links()[1:])
+        if request.path in (event_pages.PATH, event_pages.LIST):
+            return self.event_pages.respond(request)
+        others = self.event_pages.links()
+        if self.moodle is not None:
+            if request.path == moodle_page.PATH or request.path.startswith(moodle_page.PATH + "/"):
+                return self.moodle.respond(request)
+            others += self.moodle.links()[1:]
+        return ses_pages.respond(request, self.api.mailbox, others, self.event_pages.about)
 
     def _control(self, request: Request) -> Reply:
         name, mailbox, faults = request.path.removeprefix("/_sandbox/"), self.api.mailbox, self.api.faults
@@ -64,6 +76,11 @@ class SandboxApp:
                 return _answer({})
             case ("GET", "stats"):
                 return _answer(mailbox.stats())
+            case ("GET", "events"):
+                shown = [_event(each) for each in self.api.events.published]
+                return _answer({"events": shown, "waiting": self.api.events.waiting})
+            case ("POST", "events"):
+                return self._publish(request)
             case ("GET", "faults"):
                 return _answer({"faults": faults.as_json()})
             case ("POST", "faults"):
@@ -73,10 +90,24 @@ class SandboxApp:
                 return _answer({"faults": []})
         return _problem(404, f"no such control: {request.method} {name}")
 
+    def _publish(self, request: Request) -> Reply:
+        """`{"what": "bounce", "message": 12, "address": "…"}`: make that become of a message, now."""
+        if not _is_json(request):
+            return _problem(415, "send JSON with Content-Type: application/json")
+        try:
+            data = json.loads(request.body)
+            what, message = data["what"], self.api.mailbox.find(data["message"])
+            address = str(data.get("address", ""))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return _problem(400, 'send an object with "what", "message" (its number) and perhaps "address"')
+        if what not in WHATS:
+            return _problem(400, f"'what' must be one of {', '.join(WHATS)}")
+        if message is None:
+            return _problem(404, "there is no message of that number, or it is no longer kept")
+        return _answer(_event(self.api.events.publish(what, message, address)))
+
     def _add_faults(self, request: Request) -> Reply:
-        # A page in a browser can post a form here, but not JSON: that content type needs the server's
-        # consent.
-        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        if not _is_json(request):
             return _problem(415, "send JSON with Content-Type: application/json")
         try:
             data = json.loads(request.body)
@@ -86,6 +117,23 @@ class SandboxApp:
         for fault in new:
             self.api.faults.add(fault)
         return _answer({"faults": self.api.faults.as_json()})
+
+
+def _is_json(request: Request) -> bool:
+    """A page in a browser can post a form here, but not JSON: that content type needs the server's consent."""
+    return request.headers.get("content-type", "").partition(";")[0].strip() == "application/json"
+
+
+def _event(event: Published) -> dict[str, Any]:
+    return {
+        "at": event.at,
+        "type": WHATS[event.what].type,
+        "what": event.what,
+        "address": event.address,
+        "message_id": event.message_id,
+        "message": event.number,
+        "body": event.body,
+    }
 
 
 def _answer(data: Any) -> Reply:
@@ -112,9 +160,11 @@ async def serve(
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), save_every)
+            api.tick()
             api.mailbox.save()
     finally:
         await server.stop()
+        api.keep()
         api.mailbox.close()
 
 
@@ -136,7 +186,8 @@ class SandboxSES:
     `latency_ms`, `max_send_rate` (mails/s; enforced with `enforce_rate`), `max_24h`, `identities` (empty
     = any
     sender is verified) and `configuration_sets` set the account up; `port` 0 picks a free one; `moodle` adds
-    the page of the sample Moodle.
+    the page of the sample Moodle. With `events` the sets publish into the sandbox's own queue; without, they
+    publish nothing until a destination is made.
     """
 
     def __init__(
@@ -152,6 +203,7 @@ class SandboxSES:
         identities: tuple[str, ...] = (),
         configuration_sets: tuple[str, ...] = ("email-offload",),
         moodle: MoodlePage | None = None,
+        events: Options | None = None,
     ) -> None:
         self.mailbox = Mailbox(discard=discard, store=store)
         self.faults = Faults()
@@ -164,6 +216,7 @@ class SandboxSES:
             max_24h=max_24h,
             identities=identities,
             configuration_sets=configuration_sets,
+            events=events,
         )
         self.port = port
         self.moodle = moodle
@@ -207,8 +260,13 @@ class SandboxSES:
 
     @property
     def url(self) -> str:
-        """The endpoint to give to the SDK (`AWS_ENDPOINT_URL_SESV2`)."""
+        """The endpoint to give to the SDK (`AWS_ENDPOINT_URL_SESV2`, `AWS_ENDPOINT_URL_SQS`)."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def queue_url(self) -> str:
+        """The address of the events' queue (`SES_EVENTS_QUEUE_URL`)."""
+        return f"{self.url}/{ACCOUNT}/{QUEUE}"
 
     @property
     def messages(self) -> list[Message]:
@@ -223,6 +281,20 @@ class SandboxSES:
     def stats(self) -> dict[str, Any]:
         """The counters of `/_sandbox/stats`."""
         return self.mailbox.stats()
+
+    def publish(self, what: str, number: int, address: str = "") -> Published:
+        """Make something of `event_shapes.WHATS` become of a message, now; it is in the queue on return.
+
+        Raises KeyError for an unknown `what`, and for a message that is not kept.
+        """
+        message = self.mailbox.find(number)
+        if message is None or self._loop is None:
+            raise KeyError(number)
+
+        async def there() -> Published:
+            return self.api.events.publish(what, message, address)
+
+        return asyncio.run_coroutine_threadsafe(there(), self._loop).result()
 
     def fault(self, **fields: Any) -> Fault:
         """Put a fault in force; the fields are those of `faults.Fault`. Returns it, so that its hits can

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from emailoffload.sandbox import ses_server
+from emailoffload.sandbox.events import WRAPPINGS, Options
 from emailoffload.sandbox.faults import Faults
 from emailoffload.sandbox.mailbox import Mailbox
 from emailoffload.sandbox.moodle_page import MoodlePage
@@ -21,7 +22,8 @@ class Command(BaseCommand):
     """Runs the sandbox SES until it is stopped."""
 
     help = (
-        "A local SES: speaks the SESv2 HTTP API on 127.0.0.1, keeps what it got and shows it. Sends nothing."
+        "A local SES: speaks the SESv2 HTTP API on 127.0.0.1, keeps what it got and shows it. Sends nothing. "
+        "It publishes events into a local SQS queue on the same port."
     )
     requires_system_checks = ()
 
@@ -53,6 +55,30 @@ class Command(BaseCommand):
             help="a set that exists (default: email-offload)",
         )
         parser.add_argument(
+            "--no-events", action="store_true", help="configuration sets publish nothing by themselves"
+        )
+        parser.add_argument(
+            "--event-delay",
+            type=float,
+            default=2.0,
+            help="seconds until a mail is delivered, bounces, … (default: 2)",
+        )
+        parser.add_argument(
+            "--event-wrapping",
+            choices=WRAPPINGS,
+            default="raw",
+            help="what events are wrapped in (default: raw)",
+        )
+        parser.add_argument(
+            "--event-scatter",
+            type=float,
+            default=0.0,
+            help="events come up to that many seconds later, in any order",
+        )
+        parser.add_argument(
+            "--event-duplicates", type=float, default=0.0, help="share of events that come twice, from 0 to 1"
+        )
+        parser.add_argument(
             "--dashboard",
             default="http://127.0.0.1:8000",
             help="address of the dashboard, for links on the page of the sample Moodle",
@@ -63,6 +89,12 @@ class Command(BaseCommand):
         """Serve. A port that is taken ends with a message that says what to do."""
         sets = options["configuration_set"]
         rate = options["max_send_rate"]
+        events = Options(
+            delay=options["event_delay"],
+            wrapping=options["event_wrapping"],
+            scatter=options["event_scatter"],
+            duplicates=options["event_duplicates"],
+        )
         api = SesApi(
             Mailbox(discard=options["discard"], store=options["store"]),
             Faults(),
@@ -72,6 +104,7 @@ class Command(BaseCommand):
             max_24h=options["max_24h"],
             identities=tuple(options["identity"]),
             configuration_sets=("email-offload",) if sets is None else tuple(sets),
+            events=None if options["no_events"] else events,
         )
 
         def ready(port: int) -> None:
