@@ -22,7 +22,14 @@ SAMPLE_SITE = _values.get("MOODLE_DATABASE_URL", 0) is None
 SAMPLE_MOODLE_PATH = DATA_DIR / "sample-moodle.sqlite3"
 SANDBOX_PORT = _values.get("SANDBOX_PORT", 8026)
 if SAMPLE_SITE:
-    os.environ.setdefault("AWS_ENDPOINT_URL_SESV2", f"http://127.0.0.1:{SANDBOX_PORT}")
+    _sandbox = f"http://127.0.0.1:{SANDBOX_PORT}"
+    if os.environ.setdefault("AWS_ENDPOINT_URL_SESV2", _sandbox) == _sandbox:
+        # The local SES publishes its events into a queue of its own.
+        os.environ.setdefault("AWS_ENDPOINT_URL_SQS", _sandbox)
+        _values["SES_CONFIGURATION_SET"] = _values.get("SES_CONFIGURATION_SET") or "email-offload"
+        _values["SES_EVENTS_QUEUE_URL"] = (
+            _values.get("SES_EVENTS_QUEUE_URL") or f"{_sandbox}/000000000000/email-offload-events"
+        )
     os.environ.setdefault("AWS_ACCESS_KEY_ID", "sandbox")
     os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "sandbox")
     os.environ.setdefault("AWS_REGION", "eu-west-1")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from emailoffload.sandbox import sample_data as data
 from emailoffload.sandbox import sample_queue
+from emailoffload.sandbox.sample_mailboxes import write_mailboxes
 from emailoffload.sandbox.sample_people import write_departments, write_people
 from emailoffload.sandbox.sample_schema import VERSION, Writer, create_tables, version
 from emailoffload.sandbox.sample_site import ROLE_STUDENT, ROLE_TEACHER, write_site
@@ -117,6 +118,7 @@ class _Builder(Writer):
             self.course(number, course, category, users)
         self.exceptions(users)
         self.progress()
+        write_mailboxes(self)
         self.run("INSERT INTO sandbox_site (wwwroot) VALUES (?)", [(self.wwwroot,)])
         sample_queue.write_templates(self)
         sample_queue.write_queue(sample_queue.Queue(self, self.random), users, self.now)

@@ -14,8 +14,9 @@ from typing import Any
 
 Rows = Sequence[Sequence[object]]
 
-VERSION = 2
-"""Goes up with every change of the tables below, so that an older sample is not mistaken for this one."""
+VERSION = 3
+"""Goes up with every change of the tables below or of what is in them, so that an older sample is not mistaken for
+this one."""
 _TABLES: dict[str, str] = {
     "config": "name:t value:t",
     "config_plugins": "plugin:t name:t value:t",

@@ -27,7 +27,7 @@ from emailoffload.sandbox import accounts
 from emailoffload.sandbox.supervisor import Supervisor
 from tests.sandbox.conftest import client_for
 
-OURS = ("DATABASE_URL", "MOODLE_", "OFFLOAD_", "AWS_", "SES_", "DJANGO_SETTINGS_MODULE")
+OURS = ("DATABASE_URL", "MOODLE_", "OFFLOAD_", "AWS_", "SES_", "SNS_", "DJANGO_SETTINGS_MODULE")
 
 
 def clean_environment(data_dir: Path, **more: str) -> dict[str, str]:
@@ -107,7 +107,9 @@ def test_quickstart_needs_no_settings_and_ends_cleanly(start: Any, tmp_path: Pat
         socket.create_server(("127.0.0.1", freed)).close()
 
 
-def test_what_quickstart_starts_sends_the_first_mail_within_a_minute(start: Any) -> None:
+def test_what_quickstart_starts_sends_the_first_mail_within_a_minute_and_sees_what_became_of_it(
+    start: Any, tmp_path: Path
+) -> None:
     ses_port = free_port()
     started = time.monotonic()
     running = start("quickstart", "--port", str(free_port()), "--no-browser", SANDBOX_PORT=str(ses_port))
@@ -117,7 +119,30 @@ def test_what_quickstart_starts_sends_the_first_mail_within_a_minute(start: Any)
         time.sleep(0.5)
     assert time.monotonic() - started < 90  # a minute on an idle machine
     assert messages[0]["offload_id"] and messages[0]["subject"]
+    with sqlite3.connect(tmp_path / "offload.sqlite3") as ours:
+        while not ours.execute("SELECT 1 FROM emailoffload_email WHERE delivered_at > ''").fetchone():
+            assert running.process.poll() is None and time.monotonic() - started < 180
+            time.sleep(0.5)
     assert running.end() == 0
+
+
+@pytest.mark.parametrize("endpoint", ["", "https://email.eu-west-1.amazonaws.com"])
+def test_the_sample_site_listens_to_the_local_ses_and_to_no_other(endpoint: str, tmp_path: Path) -> None:
+    values = {"SANDBOX_PORT": "18026", **({"AWS_ENDPOINT_URL_SESV2": endpoint} if endpoint else {})}
+    names = "s.SES_EVENTS_QUEUE_URL, s.SES_CONFIGURATION_SET, os.environ.get('AWS_ENDPOINT_URL_SQS')"
+    printed = subprocess.run(
+        [sys.executable, "-c", f"import os, offloadsite.settings as s; print([{names}])"],
+        env=clean_environment(tmp_path, **values),
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+    local = [
+        "http://127.0.0.1:18026/000000000000/email-offload-events",
+        "email-offload",
+        "http://127.0.0.1:18026",
+    ]
+    assert printed.strip() == str([None, "", None] if endpoint else local)
 
 
 def _messages(port: int) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import pytest
 from django.db import connections
 
 from emailoffload.moodle import models
-from emailoffload.sandbox import sample_flow, sample_moodle
+from emailoffload.sandbox import events, sample_flow, sample_moodle
 from emailoffload.sandbox.moodle_side import enrolled_by_sql
 from tests.sandbox.conftest import NOW
 
@@ -128,3 +128,25 @@ def test_topping_up_leaves_rows_alone_whose_mail_may_still_be_on_its_way(sample:
     )
     sample_flow.keep_falling_due(sample, now=due + 1500, horizon=86400)
     assert sample.execute("SELECT 1 FROM mdl_reengagement_inprogress WHERE id = ?", (id_,)).fetchone()
+
+
+def test_every_kind_of_mailbox_gets_one_of_the_first_reminders_and_few_are_out_of_order(
+    sample: sqlite3.Connection,
+) -> None:
+    reminders = (
+        "SELECT u.id, u.email FROM mdl_reengagement_inprogress ip JOIN mdl_user u ON u.id = ip.userid"
+        " JOIN mdl_reengagement r ON r.id = ip.reengagement WHERE r.emailuser = 2 ORDER BY ip.emailtime"
+    )
+    first = [_tag(email) for _user, email in sample.execute(reminders + " LIMIT 40")]
+    assert set(first) >= {*events.STORIES} - {"success", "reject"}
+    everybody = [_tag(email) for (email,) in sample.execute("SELECT email FROM mdl_user WHERE id > 2")]
+    assert 1 <= everybody.count("bounce") + everybody.count("suppressionlist") <= 0.02 * len(everybody)
+    assert everybody.count("complaint") == 1
+    managers = sample.execute(
+        "SELECT email FROM mdl_user u JOIN mdl_company_users cu ON cu.userid = u.id WHERE cu.managertype > 0"
+    )
+    assert {_tag(email) for (email,) in managers} == {""}
+
+
+def _tag(email: str) -> str:
+    return email.partition("@")[0].partition("+")[2]

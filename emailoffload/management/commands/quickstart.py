@@ -19,6 +19,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
 from emailoffload.sandbox import accounts, sample_flow, sample_moodle, tally
+from emailoffload.sandbox.events import QUEUE
+from emailoffload.sandbox.sqs_api import ACCOUNT
 from emailoffload.sandbox.supervisor import Child, Supervisor, manage, port_is_free
 
 CLAIM_MARGIN = "5"
@@ -139,8 +141,13 @@ def _environment(port: int) -> dict[str, str]:
     env = {key: value for key, value in os.environ.items() if key not in ("AWS_PROFILE", "AWS_SESSION_TOKEN")}
     env.setdefault("CLAIM_MARGIN_SECONDS", CLAIM_MARGIN)
     env.setdefault("MOODLE_WWWROOT", f"http://127.0.0.1:{port}/sample-moodle")
+    sandbox = f"http://127.0.0.1:{settings.SANDBOX_PORT}"
     return env | {
-        "AWS_ENDPOINT_URL_SESV2": f"http://127.0.0.1:{settings.SANDBOX_PORT}",
+        "AWS_ENDPOINT_URL_SESV2": sandbox,
+        "AWS_ENDPOINT_URL_SQS": sandbox,
+        "SES_CONFIGURATION_SET": "email-offload",
+        "SES_EVENTS_QUEUE_URL": f"{sandbox}/{ACCOUNT}/{QUEUE}",
+        "SNS_TOPICS": "",
         "AWS_ACCESS_KEY_ID": "sandbox",
         "AWS_SECRET_ACCESS_KEY": "sandbox",
         "PYTHONUNBUFFERED": "1",
@@ -212,6 +219,7 @@ def _banner(port: int, passwords: dict[str, str]) -> str:
 {people}
 
   A reminder falls due every few seconds, a mail of IOMAD's queue every half minute; the first should be
-  accepted within a minute.
+  accepted within a minute. Seconds later the local SES says what became of it: most are delivered, some opened;
+  a few learners have full or unknown mailboxes, or complain. Let more happen to a mail on its page in the sandbox.
   Ctrl-C stops everything. What Moodle's own cron mailed: manage.py samplemoodle mails
 """

@@ -38,6 +38,7 @@ files, container or instance role. [install.md](install.md) lists the few SES pe
 | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` | Credentials, where no role gives them. |
 | `AWS_PROFILE` | A profile of the shared configuration files. |
 | `AWS_ENDPOINT_URL_SESV2` | Another endpoint: a VPC endpoint, or the local SES sandbox. |
+| `AWS_ENDPOINT_URL_SQS` | The same for the queue of SES's events. |
 """
 
 
