@@ -106,6 +106,26 @@ def web_root(value: str) -> str:
     return value.strip().rstrip("/")
 
 
+def secure_address(value: str) -> str:
+    """An https address, or an http one on this host; nothing in it is changed."""
+    value = value.strip()
+    parts = urlsplit(value)
+    here = parts.hostname in {"127.0.0.1", "::1", "localhost"}
+    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and here)):
+        raise Malformed("expected an address that starts with https://")
+    return value
+
+
+def addresses(value: str) -> list[str]:
+    """A comma-separated list of bare e-mail addresses."""
+    found = words(value)
+    for each in found:
+        local, _, domain = each.rpartition("@")
+        if not local or not domain or any(char.isspace() or char in '<>"' for char in each):
+            raise Malformed("expected bare e-mail addresses, such as alarms@example.org")
+    return found
+
+
 def table_prefix(value: str) -> str:
     """Letters, digits and underscores: the prefix becomes part of SQL identifiers."""
     value = value.strip()
@@ -186,13 +206,14 @@ def optional(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return parse_optional
 
 
-SITE, DATA, MOODLE, CLAIMS, SES, EVENTS, FALLBACK, SECURITY, WORKER = (
+SITE, DATA, MOODLE, CLAIMS, SES, EVENTS, ALARMS, FALLBACK, SECURITY, WORKER = (
     "The dashboard",
     "Databases",
     "The Moodle site",
     "Claiming and rendering",
     "Amazon SES",
     "SES events and reputation",
+    "Alarms",
     "When the cloud fails",
     "Keys and credentials",
     "The worker",
@@ -230,6 +251,17 @@ SPECS: tuple[Spec, ...] = (
     Spec("SES_EVENTS_QUEUE_URL", optional(web_root), "", "SQS queue that the configuration set's events arrive in. `manage.py sessetup` makes it. Without it, and without SNS_TOPICS, nobody learns what became of a mail after SES took it.", "https://sqs.eu-west-1.amazonaws.com/123456789012/email-offload-events", EVENTS),
     Spec("SNS_TOPICS", words, "", "SNS topics, comma-separated ARNs, that may post events to `/events/sns/`: the way for sites without SQS. Without it that page does not exist.", "arn:aws:sns:eu-west-1:123456789012:email-offload-events", EVENTS),
     Spec("SNS_SIGNATURE_VERSION_1", boolean, "off", "Also take posts that SNS signed with SHA-1. Better: set the topic's SignatureVersion to 2.", "off", EVENTS),
+    Spec("REPUTATION_VOLUME", whole(100, 10000000), "10000", "Bounce and complaint rates are taken over the newest mails, this many or those of 14 days, as SES does over a 'representative volume'.", "10000", EVENTS),
+    Spec("REPUTATION_MINIMUM", whole(1, 1000000), "200", "With fewer mails than this no rate is judged: it would be chance.", "200", EVENTS),
+    Spec("REPUTATION_WARN_PERCENT", number(1, 100), "50", "A rate is warned of at this share of the rate at which SES reviews an account (5 % permanent bounces, 0.1 % complaints).", "50", EVENTS),
+    Spec("REPUTATION_STOP_PERCENT", number(0, 100), "80", "Claiming stops, but for mails with credentials, at this share of the rate at which SES pauses an account (10 % permanent bounces, 0.5 % complaints). 0: it never stops because of a rate.", "80", EVENTS),
+    Spec("ALARM_EMAILS", addresses, "", "Who is told of alarms by e-mail, comma-separated. Needs EMAIL_URL: alarms do not go by SES, which may be what they are about.", "offload-alarms@example.org", ALARMS),
+    Spec("ALARM_FROM", addresses, "", "Sender of these e-mails. Without it: the first of ALARM_EMAILS.", "offload@example.org", ALARMS),
+    Spec("ALARM_WEBHOOK_URL", optional(secure_address), "", "Where alarms are posted as JSON; https, or http on this host.", "https://chat.example.org/hooks/offload", ALARMS, secret=True),
+    Spec("ALARM_WEBHOOK_SECRET", text, "", "Key that posts are signed with, so that the receiver knows whose they are: see docs/reputation.md.", "a long random text", ALARMS, secret=True),
+    Spec("DASHBOARD_URL", optional(web_root), "", "Address of the dashboard, for links in alarms. Without it they have none.", "https://offload.example.org", ALARMS),
+    Spec("ALARM_BREAKER_MINUTES", whole(1, 1440), "10", "How long SES may take no mails before it is an alarm.", "10", ALARMS),
+    Spec("ALARM_FALLBACKS", whole(0, 1000000), "50", "Mails within an hour that the cloud did not take (handed back, sent by SMTP, failed) from which on it is an alarm. 0: never.", "50", ALARMS),
     Spec("EMAIL_URL", optional(mail_server), "", "SMTP server for mails that neither Amazon SES nor Moodle can send: `smtp+tls://` (STARTTLS, port 587), `smtp+ssl://` (TLS from the start, 465) or `smtp://` (no encryption, 25; only for a server on this host). Certificates are verified. Without it there is no SMTP route.", "smtp+tls://offload:secret@mail.example.org:587", FALLBACK, secret=True),
     Spec("SMTP_TIMEOUT_SECONDS", number(0.1, 300), "20", "How long to wait for each answer of the SMTP server.", "20", FALLBACK),
     Spec("UNCERTAIN_AFTER_SECONDS", whole(60, 2592000), "86400", "How long an *uncertain* mail waits for evidence before a person is asked to decide. It is never sent again by itself.", "86400", FALLBACK),

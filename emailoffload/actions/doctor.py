@@ -16,13 +16,14 @@ from emailoffload.actions.diagnosis import (
     moodle,
     ours,
     queue,
+    reputation,
     simulator,
 )
 from emailoffload.actions.diagnosis.finding import Finding, examine
 
 LOOKS = [
-    *ours.LOOKS, *moodle.LOOKS, *queue.LOOKS, *amazon.LOOKS, *events.LOOKS, *mail_server.LOOKS,
-    *background.LOOKS,
+    *ours.LOOKS, *moodle.LOOKS, *queue.LOOKS, *amazon.LOOKS, *events.LOOKS,
+    *mail_server.LOOKS, *background.LOOKS, *reputation.LOOKS,
 ]  # fmt: skip
 
 

@@ -26,6 +26,8 @@ VIEW_ROUTINGRULE = "emailoffload.view_routingrule"
 RESEND_EMAIL = "emailoffload.resend_email"
 HANDLE_FALLBACK = "emailoffload.handle_fallback"
 PAUSE = "emailoffload.pause"
+VIEW_REPUTATION = "emailoffload.view_reputationhour"
+VIEW_ALARM = "emailoffload.view_alarm"
 
 NEEDED: dict[str, Promise] = {
     VIEW_EMAIL: _("This page needs the permission to see emails (%(permission)s)."),
@@ -39,6 +41,8 @@ NEEDED: dict[str, Promise] = {
     ),
     RESEND_EMAIL: _("Sending a mail again needs the permission to resend emails (%(permission)s)."),
     PAUSE: _("This page needs the permission to pause and resume (%(permission)s)."),
+    VIEW_REPUTATION: _("This page needs the permission to see bounce and complaint rates (%(permission)s)."),
+    VIEW_ALARM: _("This page needs the permission to see alarms (%(permission)s)."),
 }
 WHOLE_SITE: Promise = _(
     "This page is about the whole site. Your account sees only what belongs to its companies."

@@ -17,10 +17,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from emailoffload.dashboard import alarm_lines
 from emailoffload.dashboard.paging import Capped, capped_count
 from emailoffload.delivery import rate
 from emailoffload.delivery.health import BREAKER
-from emailoffload.feedback import subscription
+from emailoffload.feedback import alarms, claimstop, subscription
 from emailoffload.outbox import guardstate, scope, switches
 from emailoffload.outbox.models import Claim, Email, Lease, RowError, Run, State
 from emailoffload.outbox.states import ClaimState, EmailState
@@ -67,6 +68,8 @@ class Task:
 class Overview:
     """All that the page shows."""
 
+    alarms: Sequence[alarm_lines.Line]
+    """Those that last."""
     health: Sequence[Health]
     day: Sequence[StateCount]
     day_total: int
@@ -88,9 +91,14 @@ def collect(user: scope.Person, now: datetime | None = None) -> Overview:
     whole = not scope.is_bound(user)
     row_errors = RowError.objects.filter(last_seen__gte=now - DAY)
     return Overview(
+        alarms=alarm_lines.open_alarms() if whole else [],
         health=[
             worker(now),
-            *([*last_runs(now), *queue(now), *ses_account(), *webhook(), *paused()] if whole else ()),
+            *(
+                [*last_runs(now), *queue(now), *ses_account(), *webhook(), *paused(), *reputation()]
+                if whole
+                else ()
+            ),
         ],
         day=day,
         day_total=sum(entry.emails for entry in day),
@@ -105,8 +113,10 @@ def collect(user: scope.Person, now: datetime | None = None) -> Overview:
 
 def worker(now: datetime) -> Health:
     """Is a worker alive? Its heartbeats and its passes say so; two queries."""
-    # Who watches the queue lives in another process than the passes, and says nothing about them.
-    beat = Lease.objects.exclude(name=guardstate.LEASE).aggregate(last=Max("beat_at"))["last"]
+    # Who watches the queue, or looks after alarms, may live in another process than the passes.
+    beat = Lease.objects.exclude(name__in=(guardstate.LEASE, alarms.LEASE)).aggregate(last=Max("beat_at"))[
+        "last"
+    ]
     started = Run.objects.order_by("-id").values_list("started_at", "finished_at").first() or (None, None)
     signs = [sign for sign in (beat, *started) if sign is not None]
     cure = _("Start it with “manage.py qcluster”. Until then Moodle's cron sends what is not claimed.")
@@ -248,6 +258,24 @@ def paused() -> list[Health]:
         what = _("Sending is paused. Last changed")
     who = _("By %(who)s: %(why)s") % {"who": pause.by or "–", "why": pause.reason or _("no reason given")}
     return [Health(_("Pause"), "warn", what, pause.since, who)]
+
+
+def reputation() -> list[Health]:
+    """What the rates of bounces and complaints stop, or would stop if nobody had said otherwise; one query."""
+    stops = claimstop.known()
+    name = _("Reputation")
+    cure = _("The page Reputation has the figures, and what to do.")
+    if stops.override:
+        values = {"who": stops.override.by or "–", "why": stops.override.reason}
+        text = _("Claiming goes on whatever the rates are, until")
+        return [Health(name, "warn", text, stops.override.until, _("By %(who)s: %(why)s") % values)]
+    if stops.account:
+        text = _("Only mails with credentials are claimed: too many mails bounced or were complained of.")
+        return [Health(name, "bad", text, None, cure)]
+    if stops.any:
+        text = _("Of some senders or companies only mails with credentials are claimed: too many bounced.")
+        return [Health(name, "bad", text, None, cure)]
+    return []
 
 
 def last_day(emails: QuerySet[Email], now: datetime) -> list[StateCount]:

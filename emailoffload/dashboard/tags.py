@@ -73,6 +73,8 @@ NAV = {
     "fallbacks": (gettext_lazy("Fallbacks"), {"fallbacks", "fallback-group"}),
     "copies": (gettext_lazy("Copies"), {"copies"}),
     "routing": (gettext_lazy("Routing"), {"routing", "shadows"}),
+    "reputation": (gettext_lazy("Reputation"), {"reputation"}),
+    "alarms": (gettext_lazy("Alarms"), {"alarms"}),
     "runs": (gettext_lazy("Runs"), {"runs"}),
 }
 

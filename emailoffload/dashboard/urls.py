@@ -4,10 +4,12 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
 from emailoffload.dashboard import (
+    alarms,
     copies,
     fallbacks,
     pause,
     preview,
+    reputation,
     resend,
     routing,
     shadows,
@@ -33,7 +35,10 @@ urlpatterns = [
     path("pause/", pause.PausePage.as_view(), name="pause"),
     path("fallbacks/", fallbacks.FallbacksPage.as_view(), name="fallbacks"),
     path("fallbacks/<slug:state>/", fallbacks.GroupPage.as_view(), name="fallback-group"),
+    path("reputation/", reputation.ReputationPage.as_view(), name="reputation"),
+    path("alarms/", alarms.AlarmsPage.as_view(), name="alarms"),
     path("runs/", views.RunsPage.as_view(), name="runs"),
     path("events/sns/", webhook.from_sns, name="events-sns"),
     path("healthz", views.Healthz.as_view(), name="healthz"),
+    path("healthz/worker", alarms.WorkerHealthz.as_view(), name="healthz-worker"),
 ]

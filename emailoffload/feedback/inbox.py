@@ -374,6 +374,7 @@ def _look_again(limit: int, now: datetime) -> Received:
             counts.unmatched += event.email_id is None
         Event.objects.bulk_update(events, ["email_id", "match_again_at", "match_tries"])
         _apply([email for pk, email in emails.items() if pk not in held], now, counts)
+        reputation.matched([event for event in events if event.pk in searched], emails)
     return counts
 
 

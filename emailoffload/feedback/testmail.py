@@ -17,15 +17,15 @@ EXPECTED = {
     "suppressionlist@simulator.amazonses.com": EventType.BOUNCE,
 }
 """The simulator's addresses and what SES publishes about a mail to each."""
-_PREFIX = "0" * 16
+PREFIX = "0" * 16
 """No mail's own reference begins so: those are random UUIDs, whose 13th digit is a 4."""
 
 
 def new_ref() -> str:
     """A reference for one test mail: 32 hex digits."""
-    return _PREFIX + uuid.uuid4().hex[16:]
+    return PREFIX + uuid.uuid4().hex[16:]
 
 
 def is_test(ref: str) -> bool:
     """Whether a reference is a test mail's."""
-    return ref.startswith(_PREFIX)
+    return ref.startswith(PREFIX)

@@ -37,6 +37,7 @@ BROKEN_ROW = "broken_row"
 CLAIMS_PAUSED = "claims_paused"
 DELIVERY_UNHEALTHY = "delivery_unhealthy"
 NO_CAPACITY = "no_capacity"
+REPUTATION = "reputation"
 UNSENDABLE = "unsendable"
 COMMITTED_LATE = "committed_late"
 ROWS_LOCKED = "rows_locked"
@@ -88,6 +89,7 @@ MEANINGS: dict[str, Promise] = {
     CLAIMS_PAUSED: _("claiming is paused"),
     DELIVERY_UNHEALTHY: _("delivery through SES is not healthy"),
     NO_CAPACITY: _("more would be claimed than can be sent in time"),
+    REPUTATION: _("too many mails bounced or were complained of, so only mails with credentials are claimed"),
     UNSENDABLE: _(
         "Amazon SES would not take one of its mails: an address of an unusual form, or more than 10 MB"
     ),

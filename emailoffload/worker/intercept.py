@@ -17,6 +17,7 @@ from typing import Any
 from django.conf import settings
 
 from emailoffload.delivery import health, message
+from emailoffload.feedback import claimstop
 from emailoffload.moodle import cronlock, variants
 from emailoffload.moodle.errors import MoodleProblem, TaskMissing, check_reachable, require_ready, translated
 from emailoffload.outbox import content, switches
@@ -164,6 +165,7 @@ class _Pass:
         self.variant = require_ready(source)
         self.name = source
         self.room = health.Room(0, 0)
+        self.stops = claimstop.Stops()
         self.claimer = claiming.Claimer(source, recording, lock)
 
     def go(self, above: int) -> None:
@@ -194,7 +196,7 @@ class _Pass:
             elif len(others) < self.room.ordinary:
                 others.append(row)
             else:
-                self.result.left[reasons.NO_CAPACITY] += 1
+                self.result.left[reasons.REPUTATION if self.stops.account else reasons.NO_CAPACITY] += 1
         piles.flush()
         if others:
             # What is kept for credentials is not theirs, and all that have some have been looked at.
@@ -247,6 +249,11 @@ class _Pass:
             self.recording.message = why
             return reasons.DELIVERY_UNHEALTHY
         self.room = health.room()
+        self.stops = claimstop.stops()
+        if self.stops.account:
+            if self.name not in registry.WITH_CREDENTIALS:
+                return reasons.REPUTATION
+            self.room.ordinary, self.room.short = 0, True
         if self.name not in registry.WITH_CREDENTIALS:
             self.room.sensitive = self.room.ordinary
         return ""
@@ -310,6 +317,8 @@ class _Pass:
                 self.result.left[decision.reason] += 1
             elif not all(message.sendable(mail) for mail in decision.candidate.mails):
                 self.result.left[reasons.UNSENDABLE] += 1
+            elif self.stops.bar(decision.candidate):
+                self.result.left[reasons.REPUTATION] += 1
             else:
                 candidates.append(decision.candidate)
         candidates.sort(key=lambda candidate: not candidate.sensitive)

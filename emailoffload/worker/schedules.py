@@ -21,6 +21,7 @@ def wanted() -> dict[str, tuple[str, str]]:
     table = {
         f"{NAME}intercept": (f"{MODULE}.intercept", "*/4 * * * *"),
         f"{NAME}recover": (f"{MODULE}.recover", every_minute),
+        f"{NAME}alarms": (f"{MODULE}.alarms", every_minute),
     }
     if feedback.configured():
         table[f"{NAME}feedback"] = (f"{MODULE}.feedback", every_minute)

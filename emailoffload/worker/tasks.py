@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 from django_q.tasks import async_task
 
+from emailoffload.worker import alarms as alarming
 from emailoffload.worker import dispatch as dispatcher
 from emailoffload.worker import fallback as falling_back
 from emailoffload.worker import feedback as listening
@@ -88,6 +89,12 @@ def feedback() -> dict[str, Any]:
         if result.waiting and not (result.busy or result.refused or result.trouble or stopping.requested()):
             _enqueue("feedback")
     return result.as_dict()
+
+
+def alarms() -> dict[str, Any]:
+    """One pass over alarms."""
+    with _in_worker():
+        return alarming.run().as_dict()
 
 
 def dispatch_soon() -> int:

@@ -30,13 +30,15 @@ PAGES = {
     "/routing/": "all",
     "/routing/shadows/": "all",
     "/pause/": "pause",
+    "/reputation/": "watch",
+    "/alarms/": "watch",
 }
 MAY = {
     "nobody": set(),
-    "Auditors": {"all"},
+    "Auditors": {"all", "watch"},
     "Support staff": {"all", "content"},
-    "Offload administrators": {"all", "content", "pause"},
-    "superuser": {"all", "content", "pause"},
+    "Offload administrators": {"all", "content", "pause", "watch"},
+    "superuser": {"all", "content", "pause", "watch"},
 }
 
 

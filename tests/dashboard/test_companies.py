@@ -72,6 +72,12 @@ EVERY_URL: dict[str, Callable[[Email], list[Ask]]] = {
     "login": lambda email: gets("/login/"),
     "logout": lambda email: gets("/logout/"),
     "healthz": lambda email: gets("/healthz"),
+    "healthz-worker": lambda email: gets("/healthz/worker"),
+    "reputation": lambda email: [
+        ("/reputation/", None),
+        ("/reputation/", {"lasting": "4", "reason": "They did not get it"}),
+    ],
+    "alarms": lambda email: gets("/alarms/", "/alarms/?show=open", "/alarms/?code=fallbacks"),
     "events-sns": lambda email: [("/events/sns/", None), ("/events/sns/", {"address": email.address})],
     "overview": lambda email: gets("/"),
     "emails": lambda email: gets(*pages_of(email)),

@@ -30,13 +30,14 @@ def table() -> set[tuple[str, str, str, int]]:
 EXPECTED = {
     ("Email Offload: intercept", "intercept", "*/4 * * * *", -1),
     ("Email Offload: recover", "recover", "* * * * *", -1),
+    ("Email Offload: alarms", "alarms", "* * * * *", -1),
     ("Email Offload: dispatch 1", "dispatch", "* * * * *", -1),
     ("Email Offload: dispatch 2", "dispatch", "* * * * *", -1),
 }
 
 
 def test_the_schedules_are_created_once_and_left_alone_afterwards() -> None:
-    assert schedules.ensure() == {"created": 4}
+    assert schedules.ensure() == {"created": len(EXPECTED)}
     assert table() == EXPECTED
     next_runs = list(Schedule.objects.values_list("next_run", flat=True))
     assert not schedules.ensure()
@@ -63,7 +64,7 @@ def test_every_scheduled_function_exists() -> None:
 def test_the_command_makes_the_schedules_right() -> None:
     out = io.StringIO()
     call_command("offloadschedules", "--json", stdout=out)
-    assert json.loads(out.getvalue()) == {"created": 4, "repaired": 0, "removed": 0}
+    assert json.loads(out.getvalue()) == {"created": len(EXPECTED), "repaired": 0, "removed": 0}
 
 
 def queued() -> list[str]:
@@ -81,7 +82,7 @@ def test_a_worker_starts_with_recovery_and_work() -> None:
     assert queued() == ["recover", "intercept", "dispatch", "dispatch"]
 
 
-@pytest.mark.parametrize("kind", ["intercept", "dispatch", "recover"])
+@pytest.mark.parametrize("kind", ["intercept", "dispatch", "recover", "alarms"])
 def test_what_django_q_stores_of_a_failed_pass_names_its_error_and_quotes_nothing(
     monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:

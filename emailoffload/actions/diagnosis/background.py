@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy
 from django_q.models import Schedule
 
 from emailoffload.actions.diagnosis.finding import Found, Look, ok, problem, warning
+from emailoffload.feedback import alarms
 from emailoffload.outbox import guardstate
 from emailoffload.outbox.models import Lease, Run
 from emailoffload.worker import schedules
@@ -25,8 +26,10 @@ def heartbeat() -> Found:
     if newest is None:
         return warning(_("The worker has never run."), str(_START))
     patience = timedelta(seconds=120 + settings.DISPATCH_BUDGET_SECONDS)
-    # The watch over IOMAD's queue lives in another process than the passes, and says nothing about them.
-    held = Lease.objects.filter(expires_at__gt=Now()).exclude(name=guardstate.LEASE).exists()
+    # The watch over IOMAD's queue and the pass over alarms may live in another process than the passes.
+    held = (
+        Lease.objects.filter(expires_at__gt=Now()).exclude(name__in=(guardstate.LEASE, alarms.LEASE)).exists()
+    )
     if not held and timezone.now() - newest > patience:
         return problem(
             _("The worker's last pass began at %(time)s.") % {"time": f"{newest:%Y-%m-%d %H:%M:%S} UTC"},
