@@ -19,6 +19,7 @@ from emailoffload import (
 )
 from emailoffload.admin_scope import ForOwnCompanies
 from emailoffload.dashboard.paging import COUNT_CAP
+from emailoffload.feedback.models import Suppression
 from emailoffload.outbox.models import Attempt, AuditEntry, Claim, Email, Lease, RowError, Run, Shadow, State
 
 admin.site.site_title = _("Email Offload")
@@ -149,6 +150,18 @@ class StateAdmin(ReadOnly):
     """Facts that all processes share."""
 
     list_display = ("name", "value", "updated_at")
+
+
+@admin.register(Suppression)
+class SuppressionAdmin(ReadOnly):
+    """Suppressed addresses; they are added and lifted on the dashboard, with a reason."""
+
+    list_display = ("id", "address", "reason", "origin", "since", "until", "removed_at", "agreement")
+    list_filter = ("reason", "origin", "agreement")
+    search_fields = ("=address",)
+    search_help_text = _("Address")
+    raw_id_fields = ("event", "email")
+    exclude = ("active_key",)
 
 
 @admin.register(AuditEntry)

@@ -42,7 +42,7 @@ class RoutingRuleForm(forms.ModelForm):  # type: ignore[type-arg]
         model = RoutingRule
         fields = (
             "name", "enabled", "source", "template", "company_id", "course_id", "activity_id",
-            "mode", "percentage", "fallback", "note",
+            "mode", "percentage", "fallback", "suppressed", "note",
         )  # fmt: skip
         help_texts = {
             "name": _("Stands in explanations. A new name chooses other learners for a roll-out in percent."),
@@ -58,6 +58,10 @@ class RoutingRuleForm(forms.ModelForm):  # type: ignore[type-arg]
                 "only adds learners. Not used when the mode is off."
             ),
             "fallback": _("What happens to a claimed mail that Amazon SES does not take."),
+            "suppressed": _(
+                "What happens where the user's own address is suppressed. Moodle does not know our list: what is left "
+                "to it is mailed, and will bounce again if nothing has changed."
+            ),
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -110,7 +114,7 @@ class RoutingRuleAdmin(Recorded):
     form = RoutingRuleForm
     list_display = (
         "name", "enabled", "mode", "percentage", "source", "template", "company_id", "course_id", "activity_id",
-        "fallback",
+        "fallback", "suppressed",
     )  # fmt: skip
-    list_filter = ("enabled", "mode", "source", "fallback")
+    list_filter = ("enabled", "mode", "source", "fallback", "suppressed")
     search_fields = ("name", "note")

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -132,6 +134,34 @@ def table_prefix(value: str) -> str:
     if value and not (value.replace("_", "").isalnum() and value.isascii()):
         raise Malformed("expected letters, digits and underscores only")
     return value
+
+
+Step = tuple[int, timedelta, timedelta]
+"""So many bounces, within this time, keep an address from mails for that long."""
+_STEP = re.compile(r"(\d{1,3})\s+in\s+(\d{1,4})\s*([hd])\s*:\s*(\d{1,4})\s*([hd])", re.ASCII)
+_YEAR = timedelta(days=365)
+_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1)}
+
+
+def ladder(value: str) -> tuple[Step, ...]:
+    """Steps such as `3 in 7d: 3d, 5 in 30d: 30d`, each asking for more bounces than the one before; empty: none."""
+    steps: list[Step] = []
+    for item in words(value):
+        found = _STEP.fullmatch(item)
+        if not found:
+            raise Malformed(
+                f"expected steps like '3 in 7d: 3d' (units h and d), separated by commas; got '{item}'"
+            )
+        count, window, unit, duration, other = found.groups()
+        step = int(count), int(window) * _UNITS[unit], int(duration) * _UNITS[other]
+        if not (step[0] and timedelta() < step[1] <= _YEAR and timedelta() < step[2] <= _YEAR):
+            raise Malformed(f"expected at least 1 bounce, and times from 1h to 365d, in '{item}'")
+        if steps and not (step[0] > steps[-1][0] and step[2] >= steps[-1][2]):
+            raise Malformed(
+                f"expected more bounces than in the step before, and no shorter time, in '{item}'"
+            )
+        steps.append(step)
+    return tuple(steps)
 
 
 def json_object(value: str) -> dict[str, Any]:
@@ -262,6 +292,8 @@ SPECS: tuple[Spec, ...] = (
     Spec("DASHBOARD_URL", optional(web_root), "", "Address of the dashboard, for links in alarms. Without it they have none.", "https://offload.example.org", ALARMS),
     Spec("ALARM_BREAKER_MINUTES", whole(1, 1440), "10", "How long SES may take no mails before it is an alarm.", "10", ALARMS),
     Spec("ALARM_FALLBACKS", whole(0, 1000000), "50", "Mails within an hour that the cloud did not take (handed back, sent by SMTP, failed) from which on it is an alarm. 0: never.", "50", ALARMS),
+    Spec("SES_SUPPRESSION_SYNC", boolean, "on", "Keep our list of suppressed addresses and the list of the SES account the same, in both directions. Needs the rights ses:ListSuppressedDestinations, ses:GetSuppressedDestination, ses:PutSuppressedDestination and ses:DeleteSuppressedDestination.", "on", EVENTS),
+    Spec("TRANSIENT_BOUNCES", ladder, "3 in 7d: 3d, 5 in 30d: 30d", "How many transient bounces (mailbox full, server away), within which time, keep an address from mails for how long. Steps separated by commas, units h and d. Empty: transient bounces keep nobody from mails.", "3 in 7d: 3d, 5 in 30d: 30d", EVENTS),
     Spec("EMAIL_URL", optional(mail_server), "", "SMTP server for mails that neither Amazon SES nor Moodle can send: `smtp+tls://` (STARTTLS, port 587), `smtp+ssl://` (TLS from the start, 465) or `smtp://` (no encryption, 25; only for a server on this host). Certificates are verified. Without it there is no SMTP route.", "smtp+tls://offload:secret@mail.example.org:587", FALLBACK, secret=True),
     Spec("SMTP_TIMEOUT_SECONDS", number(0.1, 300), "20", "How long to wait for each answer of the SMTP server.", "20", FALLBACK),
     Spec("UNCERTAIN_AFTER_SECONDS", whole(60, 2592000), "86400", "How long an *uncertain* mail waits for evidence before a person is asked to decide. It is never sent again by itself.", "86400", FALLBACK),

@@ -18,11 +18,12 @@ from emailoffload.actions.diagnosis import (
     queue,
     reputation,
     simulator,
+    suppressions,
 )
 from emailoffload.actions.diagnosis.finding import Finding, examine
 
 LOOKS = [
-    *ours.LOOKS, *moodle.LOOKS, *queue.LOOKS, *amazon.LOOKS, *events.LOOKS,
+    *ours.LOOKS, *moodle.LOOKS, *queue.LOOKS, *amazon.LOOKS, *events.LOOKS, *suppressions.LOOKS,
     *mail_server.LOOKS, *background.LOOKS, *reputation.LOOKS,
 ]  # fmt: skip
 

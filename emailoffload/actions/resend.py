@@ -20,6 +20,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from emailoffload.feedback import suppression
 from emailoffload.outbox import bulk, content, intents
 from emailoffload.outbox.models import AuditEntry, Claim, Content, Email
 from emailoffload.outbox.states import OPEN, ClaimState, EmailState
@@ -67,7 +68,7 @@ def warning(email: Email) -> str:
 
 
 def why_not(email: Email) -> str:
-    """Why this email cannot be sent again now, in words; '' where it can. Four queries at most."""
+    """Why this email cannot be sent again now, in words; '' where it can. Five queries at most."""
     return _refusals([email], timezone.now()).get(email.pk, "")
 
 
@@ -122,6 +123,7 @@ def _refusals(emails: Sequence[Email], now: dt.datetime) -> dict[int, str]:
     again = Email.objects.filter(Q(state__in=OPEN) | Q(created_at__gt=now - AGAIN), resend_of__in=ids)
     pending = dict(again.values_list("resend_of_id", "pk"))
     secret = sensitive_templates()
+    suppressed = suppression.suppressed((email.address for email in emails), now)
     refused: dict[int, str] = {}
     for email in emails:
         claim = ClaimState(claims[email.claim_id])
@@ -133,6 +135,11 @@ def _refusals(emails: Sequence[Email], now: dt.datetime) -> dict[int, str]:
             why = _("Its claim is %(state)s: the mail is not ours to send.") % {"state": claim.label}
         elif email.pk in pending:
             why = _("It is being sent again already, as email %(id)s.") % {"id": pending[email.pk]}
+        elif suppression.key(email.address) in suppressed:
+            why = _(
+                "Its address is suppressed: it gets no mail. Find out whether it works again, lift the suppression "
+                "(page Suppressions), then send the mail again."
+            )
         elif email.pk in stored:
             continue
         elif email.sensitive or email.template in secret:

@@ -26,6 +26,9 @@ VIEW_ROUTINGRULE = "emailoffload.view_routingrule"
 RESEND_EMAIL = "emailoffload.resend_email"
 HANDLE_FALLBACK = "emailoffload.handle_fallback"
 PAUSE = "emailoffload.pause"
+VIEW_SUPPRESSION = "emailoffload.view_suppression"
+ADD_SUPPRESSION = "emailoffload.add_suppression"
+LIFT_SUPPRESSION = "emailoffload.lift_suppression"
 VIEW_REPUTATION = "emailoffload.view_reputationhour"
 VIEW_ALARM = "emailoffload.view_alarm"
 
@@ -40,6 +43,11 @@ NEEDED: dict[str, Promise] = {
         "(%(permission)s)."
     ),
     RESEND_EMAIL: _("Sending a mail again needs the permission to resend emails (%(permission)s)."),
+    VIEW_SUPPRESSION: _("This page needs the permission to see suppressed addresses (%(permission)s)."),
+    ADD_SUPPRESSION: _("Suppressing an address needs the permission to add suppressions (%(permission)s)."),
+    LIFT_SUPPRESSION: _(
+        "Letting a suppressed address get mail again needs the permission to lift suppressions (%(permission)s)."
+    ),
     PAUSE: _("This page needs the permission to pause and resume (%(permission)s)."),
     VIEW_REPUTATION: _("This page needs the permission to see bounce and complaint rates (%(permission)s)."),
     VIEW_ALARM: _("This page needs the permission to see alarms (%(permission)s)."),

@@ -47,6 +47,7 @@ WORKER: Final[Mapping[str, Promise]] = {
     ),
     "also_by_ses": gettext_lazy("Amazon SES had taken it as well: the recipient may have it twice"),
     "sent_twice": gettext_lazy("Amazon SES took it more than once: the recipient may have it twice"),
+    "address_suppressed": gettext_lazy("its address is suppressed: it gets no mail"),
     "content_missing": gettext_lazy("its content is no longer stored"),
     "content_key": gettext_lazy("its content was encrypted with a key that is not among CONTENT_KEYS"),
     "content_damaged": gettext_lazy("its stored content is damaged"),
@@ -56,6 +57,10 @@ WORKER: Final[Mapping[str, Promise]] = {
 CURES: Final[Mapping[str, Promise]] = {
     "smtp_login": gettext_lazy("Check user and password in EMAIL_URL."),
     "smtp_recipient": gettext_lazy("Check the address in the user's Moodle profile."),
+    "address_suppressed": gettext_lazy(
+        "The page Suppressions says why. If the address works again, lift the suppression there, then send the mail "
+        "again."
+    ),
     "deadline": gettext_lazy("Its attempts say what stood in the way."),
     "identity": gettext_lazy(
         "Verify the sender's domain in Amazon SES, in the region of AWS_REGION, or correct the sender of the "

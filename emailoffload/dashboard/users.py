@@ -13,9 +13,10 @@ from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from emailoffload.dashboard import access, companies, links, paging, people
+from emailoffload.dashboard import access, companies, links, paging, people, suppressed
 from emailoffload.dashboard.verdicts import user_verdict, verdict
 from emailoffload.dashboard.views import Page
+from emailoffload.feedback.models import Suppression
 from emailoffload.outbox import scope
 from emailoffload.outbox.models import Email, RowError
 from emailoffload.outbox.states import OPEN
@@ -125,6 +126,7 @@ class UserPage(Page):
             page=found,
             older=links.with_key(params, "before", found.older_than),
             newer=links.with_key(params, "after", found.newer_than),
+            suppression=_suppression(known_of.person.value, judged, viewer),
             row_errors=_row_errors(user_id) if whole_site else [],
             coming=_coming(user_id, known_of, asked=params.get("coming") == "1"),
             whole_site=whole_site,
@@ -132,6 +134,14 @@ class UserPage(Page):
             title=_("User %(id)d") % {"id": user_id},
             **kwargs,
         )
+
+
+def _suppression(
+    person: people.Person | None, judged: Email | None, viewer: scope.Person
+) -> Suppression | None:
+    """Why the user's address of today gets no mail, if so; where Moodle cannot be asked, that of the newest mail."""
+    address = person.address if person else judged.address if judged else ""
+    return suppressed.of(address, viewer)
 
 
 def _row_errors(user_id: int) -> list[RowError]:

@@ -16,7 +16,7 @@ from django.views import View
 from django.views.decorators.cache import never_cache
 from django.views.generic import TemplateView
 
-from emailoffload.dashboard import access, links, overview, paging, preview, words
+from emailoffload.dashboard import access, links, overview, paging, preview, suppressed, words
 from emailoffload.dashboard.filters import EmailFilter
 from emailoffload.dashboard.resend import family
 from emailoffload.dashboard.tables import EmailTable, RunTable
@@ -102,6 +102,7 @@ class EmailPage(Page):
             claim=email.claim,
             verdict=verdict(email),
             family=family(email, others),
+            suppression=suppressed.of(email.address, self.request.user),
             sensitive=preview.is_secret(email),
             timeline=entries(email, attempts),
             links=links.moodle(email.claim),

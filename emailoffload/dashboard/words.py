@@ -57,6 +57,7 @@ KINDS: Final[Mapping[str, Text]] = {
     "release": gettext_lazy("Hand back"),
     "drain": gettext_lazy("Drain"),
     "fallback": gettext_lazy("Fall back"),
+    "suppressions": gettext_lazy("Compare suppression lists"),
 }
 RUN_OUTCOMES: Final[Mapping[str, Text]] = {
     "running": gettext_lazy("running"),

@@ -18,11 +18,12 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import Case, Value, When
 from django.utils import timezone
 
 from emailoffload.outbox import bulk, content, deadlocks
 from emailoffload.outbox.models import Claim, Content, Email, Run
-from emailoffload.outbox.states import ClaimState, EmailState
+from emailoffload.outbox.states import ADDRESS_SUPPRESSED, ClaimState, EmailState
 from emailoffload.sources import reasons
 from emailoffload.sources.protocol import Candidate, RenderedMail
 
@@ -137,9 +138,9 @@ def _store(candidates: Sequence[Candidate], run: Run | None, sealed: Sealed) -> 
     run_id = run.pk if run else None
     claims = [_claim(candidate, run_id, now) for candidate in candidates]
     emails = [
-        _email(claim, mail, now)
+        _email(claim, mail, now, suppressed=number in candidate.suppressed)
         for claim, candidate in zip(claims, candidates, strict=True)
-        for mail in candidate.mails
+        for number, mail in enumerate(candidate.mails)
     ]
     with transaction.atomic():
         claim_ids = bulk.insert_with_ids(Claim, claims)
@@ -200,7 +201,9 @@ def _claim(candidate: Candidate, run_id: int | None, now: dt.datetime) -> dict[s
     }
 
 
-def _email(claim: dict[str, Any], mail: RenderedMail, now: dt.datetime) -> dict[str, Any]:
+def _email(
+    claim: dict[str, Any], mail: RenderedMail, now: dt.datetime, *, suppressed: bool
+) -> dict[str, Any]:
     start = max(claim["due_at"], now)
     return {
         "ref": uuid.uuid4(),
@@ -220,6 +223,7 @@ def _email(claim: dict[str, Any], mail: RenderedMail, now: dt.datetime) -> dict[
         "sensitive": mail.sensitive,
         "state": EmailState.PREPARED,
         "state_at": now,
+        "reason": ADDRESS_SUPPRESSED if suppressed else "",
         "created_at": now,
         "due_at": claim["due_at"],
         "next_try_at": claim["due_at"],
@@ -230,9 +234,16 @@ def _email(claim: dict[str, Any], mail: RenderedMail, now: dt.datetime) -> dict[
 def settle(won: Collection[int], lost: Collection[int]) -> int:
     """Mark claims, by their ids, as won or lost, in one transaction; returns how many are now claimed.
 
-    Mails of lost claims are dropped, nobody was promised them.
+    Mails of won claims are queued, those for suppressed addresses are suppressed at once. Mails of lost claims are
+    dropped, nobody was promised them.
     """
     return deadlocks.survive(lambda: _settle(won, lost))
+
+
+# What `intend` marked as suppressed is never queued, whoever settles the claim.
+_PROMISED = Case(
+    When(reason=ADDRESS_SUPPRESSED, then=Value(EmailState.SUPPRESSED)), default=Value(EmailState.QUEUED)
+)
 
 
 def _settle(won: Collection[int], lost: Collection[int]) -> int:
@@ -253,7 +264,7 @@ def _settle(won: Collection[int], lost: Collection[int]) -> int:
             promised = Email.objects.filter(claim__in=won, state=EmailState.PREPARED)
             if claimed < len(won):
                 promised = promised.filter(claim__state=ClaimState.CLAIMED)
-            promised.update(state=EmailState.QUEUED, state_at=now)
+            promised.update(state=_PROMISED, state_at=now)
         if lost:
             _lose(lost, now, "")
     return claimed

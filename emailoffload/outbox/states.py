@@ -44,12 +44,15 @@ class ClaimState(models.TextChoices):
 
 
 S = EmailState
+ADDRESS_SUPPRESSED = "address_suppressed"
+"""Reason of a mail that is suppressed, or will be once it is claimed, because its address gets no mail."""
 AFTER_ACCEPTANCE = frozenset(
     {S.DELAYED, S.DELIVERED, S.OPENED, S.CLICKED, S.BOUNCED, S.COMPLAINED, S.REJECTED}
 )
 TRANSITIONS: dict[EmailState, frozenset[EmailState]] = {
     # `prepared` mails of a claim that was not made are deleted with it, so they have no end state.
-    S.PREPARED: frozenset({S.QUEUED}),
+    # One for a suppressed address is never queued.
+    S.PREPARED: frozenset({S.QUEUED, S.SUPPRESSED}),
     # An unanswered send that was put back, or given up, may have left after all: an event of SES's says so.
     S.QUEUED: frozenset({S.SENDING, S.SUPPRESSED, S.RELEASED, S.CANCELLED, S.SENT_SMTP, S.FAILED, S.ACCEPTED})
     | AFTER_ACCEPTANCE,

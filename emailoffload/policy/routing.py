@@ -32,6 +32,7 @@ from emailoffload.policy.models import RoutingRule
 
 Mode = Literal["on", "shadow", "off"]
 Fallback = Literal["moodle", "smtp", "hold"]
+Suppressed = Literal["record", "moodle"]
 Scope = tuple[int | None, int | None, int | None, str, str]
 """Activity, course, company, template, source; what is not named is None or ''."""
 
@@ -58,6 +59,7 @@ class Rule:
     percentage: int
     fallback: Fallback
     scope: Scope
+    suppressed: Suppressed = "record"
 
     @property
     def named(self) -> tuple[bool, ...]:
@@ -90,8 +92,9 @@ def rule_of(row: RoutingRule) -> Rule:
     """A stored rule as it is applied."""
     scope = (row.activity_id or None, row.course_id or None, row.company_id or None, row.template, row.source)
     return Rule(
-        row.pk, row.name, cast("Mode", row.mode), row.percentage, cast("Fallback", row.fallback), scope
-    )
+        row.pk, row.name, cast("Mode", row.mode), row.percentage, cast("Fallback", row.fallback), scope,
+        cast("Suppressed", row.suppressed),
+    )  # fmt: skip
 
 
 def scope_words(scope: Scope) -> str:
@@ -120,6 +123,11 @@ class Effective:
     """The rule's roll-out has not reached this learner."""
 
     @property
+    def suppressed(self) -> Suppressed:
+        """What is done about a user whose address is suppressed; where no rule fits, it is recorded."""
+        return self.matching[0].suppressed if self.matching else "record"
+
+    @property
     def rule(self) -> str:
         """The name of the rule that decides; '' where none fits."""
         return self.matching[0].name if self.matching else ""
@@ -129,7 +137,7 @@ class Effective:
         """In sentences: which rule decides and why, the roll-out, the fallback, and each rule that lost."""
         if not self.matching:
             first = _("No rule fits this mail. Then we send it: that is the default.")
-            return [first, self._failing(_("the setting DEFAULT_FALLBACK"))]
+            return [first, self._failing(_("the setting DEFAULT_FALLBACK")), self._barred()]
         winner = self.matching[0]
         values = {
             "rule": winner.name,
@@ -142,6 +150,8 @@ class Effective:
         if self.mode == "on":
             lines.append(self._failing(_("the rule")))
         lines += [_lost(*pair) for pair in pairwise(self.matching)]
+        if self.mode == "on":
+            lines.append(self._barred())
         return lines
 
     def _why(self) -> str:
@@ -166,6 +176,10 @@ class Effective:
         else:
             text = _("It is for %(percent)d percent of the learners so far, and user %(user)d is among them.")
         return text % values
+
+    def _barred(self) -> str:
+        label = RoutingRule.Suppressed(self.suppressed).label
+        return _("Where the user's address is suppressed: %(what)s.") % {"what": label}
 
     def _failing(self, whose: str) -> str:
         label = RoutingRule.Fallback(self.fallback).label

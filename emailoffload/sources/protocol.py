@@ -83,6 +83,10 @@ class Candidate:
     """Seconds until the next mail, where the value to write depends on the moment of the claim; else 0."""
     fallback: str = "moodle"
     """moodle, smtp or hold: what the routing rules say about a cloud that fails."""
+    on_suppressed: str = "record"
+    """record or moodle: what the routing rules say about a user whose address is suppressed."""
+    suppressed: frozenset[int] = frozenset()
+    """Which of `mails`, by their place, go to suppressed addresses: they are recorded and never sent."""
 
     @property
     def sensitive(self) -> bool:

@@ -45,6 +45,7 @@ STOPPED = "stopped"
 ROUTING_OFF = "routing_off"
 ROUTING_SHADOW = "routing_shadow"
 ROLLOUT = "rollout"
+SUPPRESSED_LEFT = "suppressed_left"
 
 COMPANY_UNKNOWN = "company_unknown"
 TEMPLATE_DISABLED = "template_disabled"
@@ -99,6 +100,7 @@ MEANINGS: dict[str, Promise] = {
     ROUTING_OFF: _("a routing rule says that Moodle sends it"),
     ROUTING_SHADOW: _("a routing rule says to watch only: Moodle sends it, and we compare"),
     ROLLOUT: _("the roll-out of the routing rule has not reached this learner: Moodle sends it"),
+    SUPPRESSED_LEFT: _("the user's address is suppressed, and a routing rule leaves such mails to Moodle"),
     COMPANY_UNKNOWN: _("the mail belongs to no company, or to one that does not exist"),
     TEMPLATE_DISABLED: _("the company has switched this kind of mail off: IOMAD deletes it unsent"),
     SHOP_ADMIN: _("the mail is for the shop's administrator, who is no user of the site"),

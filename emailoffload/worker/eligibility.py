@@ -18,9 +18,10 @@ from django.db import Error, connections
 
 from emailoffload.moodle.errors import MoodleProblem
 from emailoffload.outbox.models import Claim
+from emailoffload.outbox.states import ADDRESS_SUPPRESSED
 from emailoffload.sources import registry
 from emailoffload.sources.protocol import ClaimView, Recheck
-from emailoffload.worker import resends
+from emailoffload.worker import resends, suppressed
 from emailoffload.worker.senders import Job
 
 logger = logging.getLogger(__name__)
@@ -66,15 +67,19 @@ class Sources:
 
 
 def check(jobs: Sequence[Job], now: datetime, sources: Sources) -> Checked:
-    """Sort jobs, with a few queries per source however many there are.
+    """Sort jobs, those for suppressed addresses first, with a few queries per source however many there are.
 
     While Moodle cannot be asked, mails wait until their deadline; then they are sent, because a mail that is
     not owed any more does less harm than one that never comes. Resends wait for as long as it takes: they are
     checked for nothing but whether their recipient still exists.
     """
     checked = Checked()
+    barred_addresses = suppressed.among(jobs)
     by_source: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
+        if job.email_id in barred_addresses:
+            checked.suppressed[ADDRESS_SUPPRESSED].append(job)
+            continue
         by_source[RESENDS if job.resend else job.source].append(job)
     for source, mine in by_source.items():
         gone: dict[int, str] = {}

@@ -24,7 +24,7 @@ from emailoffload.outbox import content, switches
 from emailoffload.policy.routing import RoutingRules
 from emailoffload.sources import reasons, registry
 from emailoffload.sources.protocol import Candidate, Clock, Decision, Row, Source
-from emailoffload.worker import claiming, lease, row_errors, runs, stopping
+from emailoffload.worker import claiming, lease, row_errors, runs, stopping, suppressed
 from emailoffload.worker import shadow as shadows
 from emailoffload.worker.intercept_result import InterceptResult
 from emailoffload.worker.recover_intents import recover_intents
@@ -286,7 +286,7 @@ class _Pass:
             return
         rows = self.router.worth_rendering(rows, self.result.left)
         rows = list(self._without_lock(rows))
-        decisions = self._routed(rows)
+        decisions = suppressed.heed(self._routed(rows))
         candidates = self._admitted(decisions)
         damaged = [decision for decision in decisions if decision.reason in ROW_ERRORS]
         self.result.errors += len(damaged)

@@ -56,8 +56,10 @@ class Router:
                 continue
             effective = self.rules.decide(_subject(candidate))
             if effective.mode == "on":
-                if candidate.fallback != effective.fallback:
-                    decision = replace(decision, candidate=replace(candidate, fallback=effective.fallback))
+                told = effective.fallback, effective.suppressed
+                if (candidate.fallback, candidate.on_suppressed) != told:
+                    ruled = replace(candidate, fallback=told[0], on_suppressed=told[1])
+                    decision = replace(decision, candidate=ruled)
                 routed.decisions.append(decision)
                 continue
             if effective.mode == "shadow":

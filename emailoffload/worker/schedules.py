@@ -23,6 +23,8 @@ def wanted() -> dict[str, tuple[str, str]]:
         f"{NAME}recover": (f"{MODULE}.recover", every_minute),
         f"{NAME}alarms": (f"{MODULE}.alarms", every_minute),
     }
+    # Also without SES's list: what is suppressed for a while ends.
+    table[f"{NAME}suppressions"] = (f"{MODULE}.suppressions", "*/5 * * * *")
     if feedback.configured():
         table[f"{NAME}feedback"] = (f"{MODULE}.feedback", every_minute)
     for slot in range(1, settings.DISPATCH_SLOTS + 1):

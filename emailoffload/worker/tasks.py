@@ -20,6 +20,7 @@ from emailoffload.worker import feedback as listening
 from emailoffload.worker import intercept as interceptor
 from emailoffload.worker import lease, stopping
 from emailoffload.worker import recover as recovery
+from emailoffload.worker import suppressions as list_keeper
 
 MODULE = __name__
 
@@ -95,6 +96,21 @@ def alarms() -> dict[str, Any]:
     """One pass over alarms."""
     with _in_worker():
         return alarming.run().as_dict()
+
+
+def suppressions(at_once: bool = False) -> dict[str, Any]:
+    """One pass that makes our list of suppressed addresses and SES's the same; it calls its successor."""
+    with _in_worker():
+        result = list_keeper.run(at_once=at_once)
+        if result.soon and not stopping.requested():
+            _enqueue("suppressions")
+    return result.as_dict()
+
+
+def suppressions_soon() -> None:
+    """Have the lists compared now: a person has just changed ours."""
+    if settings.SES_SUPPRESSION_SYNC:
+        async_task(f"{MODULE}.suppressions", at_once=True)
 
 
 def dispatch_soon() -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from emailoffload.feedback.models import Event, Suppression
 from emailoffload.outbox import content
 from emailoffload.outbox.models import Attempt, Claim, Content, Email, RowError, Run
 from emailoffload.outbox.states import ClaimState, EmailState
@@ -168,6 +169,24 @@ def seal(
         )
     )
     return Content.objects.create(email=email, key_id=key_id, body=body)
+
+
+def make_suppression(email: Email | None = None, **changes: Any) -> Suppression:
+    """An address that gets no mail since a mail to it bounced; both lists have it."""
+    address = str(changes.get("address", email.address if email else "gone@example.org"))
+    at = timezone.now() - timedelta(days=2)
+    event = None
+    if email:
+        event = Event.objects.create(
+            key=f"bounce-{next(_numbers)}", type="bounce", at=at, received_at=at, address=address, kind="permanent",
+            subkind="NoEmail", status="5.1.1", diagnostic="smtp; 550 5.1.1 user unknown", email=email,
+        )  # fmt: skip
+    values: dict[str, Any] = {
+        "address": address, "active_key": address, "reason": "bounce", "origin": "event", "event": event,
+        "email": email, "detail": "smtp; 550 5.1.1 user unknown", "since": at, "agreement": "agreed",
+        "checked_at": timezone.now() - timedelta(hours=1),
+    }  # fmt: skip
+    return Suppression.objects.create(**values | changes)
 
 
 def make_row_error(**changes: Any) -> RowError:

@@ -12,7 +12,7 @@ from django.test import Client
 from emailoffload.outbox.models import AuditEntry, Content
 from emailoffload.outbox.states import EmailState
 from tests.dashboard.conftest import PASSWORD, SignIn, make_user
-from tests.dashboard.factories import make_email
+from tests.dashboard.factories import make_email, make_suppression
 
 pytestmark = pytest.mark.django_db(databases=["default", "moodle"])
 
@@ -29,6 +29,9 @@ PAGES = {
     "/runs/": "all",
     "/routing/": "all",
     "/routing/shadows/": "all",
+    "/suppressions/": "all",
+    "/suppressions/{suppression}/": "all",
+    "/suppressions/add/": "suppress",
     "/pause/": "pause",
     "/reputation/": "watch",
     "/alarms/": "watch",
@@ -36,9 +39,9 @@ PAGES = {
 MAY = {
     "nobody": set(),
     "Auditors": {"all", "watch"},
-    "Support staff": {"all", "content"},
-    "Offload administrators": {"all", "content", "pause", "watch"},
-    "superuser": {"all", "content", "pause", "watch"},
+    "Support staff": {"all", "content", "suppress"},
+    "Offload administrators": {"all", "content", "pause", "suppress", "watch"},
+    "superuser": {"all", "content", "pause", "suppress", "watch"},
 }
 
 
@@ -46,7 +49,8 @@ MAY = {
 @pytest.mark.parametrize("page", list(PAGES))
 def test_a_page_is_shown_to_those_roles_and_refused_to_others(sign_in: SignIn, page: str, role: str) -> None:
     email = make_email(body={})
-    response = sign_in(role).get(page.format(pk=email.pk))
+    row = make_suppression(email)
+    response = sign_in(role).get(page.format(pk=email.pk, suppression=row.pk))
     allowed = PAGES[page] in MAY[role]
     assert response.status_code == (200 if allowed else 403)
     if not allowed:
@@ -58,14 +62,15 @@ def test_a_page_is_shown_to_those_roles_and_refused_to_others(sign_in: SignIn, p
 
 @pytest.mark.parametrize("page", list(PAGES))
 def test_nobody_sees_a_page_without_a_login(client: Client, page: str) -> None:
-    response = client.get(page.format(pk=make_email(body={}).pk))
+    response = client.get(page.format(pk=make_email(body={}).pk, suppression=1))
     assert response.status_code == 302
     assert response.headers["Location"].startswith("/login/?next=")
 
 
 @pytest.mark.parametrize("page", [page for page, need in PAGES.items() if need in MAY["Support staff"]])
 def test_no_page_is_kept_by_a_cache(support: Client, page: str) -> None:
-    response = support.get(page.format(pk=make_email(body={}).pk))
+    email = make_email(body={})
+    response = support.get(page.format(pk=email.pk, suppression=make_suppression(email).pk))
     assert "no-store" in response.headers["Cache-Control"]
 
 
@@ -111,10 +116,13 @@ def test_the_groups_see_what_their_roles_need() -> None:
     third.extend_roles(apps, None)
     fourth = import_module("emailoffload.migrations.0008_handle_fallback")
     fourth.extend_roles(apps, None)
+    fifth = import_module("emailoffload.migrations.0011_feedback_roles")
+    fifth.extend_roles(apps, None)
     for name, models in first.ROLES.items():
         found = set(Group.objects.get(name=name).permissions.values_list("codename", flat=True))
         added = {codename for codename, _model in [*second.ROLES[name], *third.ROLES[name]]}
         added |= {"handle_fallback"} if name in fourth.ROLES else set()
+        added |= {codename for codename, _model in fifth.ROLES[name]}
         assert found == {f"view_{model}" for model in models} | added
     assert not Group.objects.get(name="Auditors").permissions.filter(codename="view_content").exists()
 
@@ -151,6 +159,7 @@ def test_the_permissions_of_the_groups_are_those_that_django_makes() -> None:
     for later in (
         import_module("emailoffload.migrations.0004_roles_of_policy"),
         import_module("emailoffload.migrations.0007_routing_roles"),
+        import_module("emailoffload.migrations.0011_feedback_roles"),
     ):
         for codename in {codename for role in later.ROLES.values() for codename, _model in role}:
             permission = Permission.objects.get(content_type__app_label="emailoffload", codename=codename)
@@ -182,7 +191,7 @@ def test_an_error_of_the_server_is_told_calmly(support: Client, monkeypatch: pyt
 
 # --- Django's admin ---
 
-RECORDS = ["run", "rowerror", "claim", "email", "attempt", "lease", "state", "shadow", "auditentry"]
+RECORDS = ["run", "rowerror", "claim", "email", "attempt", "lease", "state", "shadow", "auditentry", "suppression"]
 
 
 @pytest.fixture

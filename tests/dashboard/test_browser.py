@@ -17,11 +17,12 @@ from axe_playwright_python.sync_playwright import Axe
 from django.utils import timezone
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from emailoffload.feedback.models import Suppression
 from emailoffload.outbox.models import AuditEntry, Email, Lease, Shadow, State
 from emailoffload.outbox.states import EmailState
 from emailoffload.policy.models import CopyRule, RoutingRule
 from tests.dashboard.conftest import PASSWORD, make_user
-from tests.dashboard.factories import make_day, make_email, make_run
+from tests.dashboard.factories import make_day, make_email, make_run, make_suppression
 
 pytestmark = [
     pytest.mark.browser,
@@ -145,6 +146,24 @@ def a_busy_day() -> Email:
     }
     State.objects.create(name="ses_account", value={"account": account})
     return make_email(EmailState.DELIVERED, body={})
+
+
+def make_suppressions() -> Suppression:
+    """Addresses that get no mail, for every reason, one still to be put on SES's list, and one that is over."""
+    now = timezone.now()
+    lifted: dict[str, Any] = {
+        "active_key": None, "removed_at": now, "removed_by": "sam", "removal_reason": "The mailbox was made anew",
+    }  # fmt: skip
+    make_suppression(address="charles@example.org", **lifted)
+    make_suppression(
+        address="full@example.net", reason="transient", until=now + timedelta(days=2), agreement="ours"
+    )
+    make_suppression(
+        address="eve@example.net", reason="person", origin="person", added_by="ann", agreement="to_add"
+    )
+    make_suppression(address="mallory@example.com", reason="complaint", origin="ses", added_by="Amazon SES")
+    bounced = make_email(EmailState.BOUNCED, address="charles@example.org", subject="First aid, part 2")
+    return make_suppression(bounced)
 
 
 def test_a_support_person_answers_for_user_15093_and_reads_the_mail(visit: Any) -> None:
@@ -297,6 +316,7 @@ def test_every_page_is_without_barriers_in(visit: Any, look: str) -> None:
     for name, value in (("To HR", "hr@firm.example"), ("To nobody", "not an address")):
         CopyRule.objects.create(name=name, kind=CopyRule.Kind.FIXED, value=value)
     make_rules_and_shadows()
+    barred = make_suppressions()
     make_user("superuser", "ada")
     ada: Visitor = visit(look)
     ada.go("/login/")
@@ -329,6 +349,10 @@ def test_every_page_is_without_barriers_in(visit: Any, look: str) -> None:
         "pause": "/pause/",
         "fallbacks": "/fallbacks/",
         "fallback-group": f"/fallbacks/failed/?reason={failed.reason}",
+        "suppressions": "/suppressions/?state=all",
+        "suppressions-wrong": "/suppressions/?reason=weather",
+        "suppression": f"/suppressions/{barred.pk}/",
+        "suppression-add": "/suppressions/add/",
         "runs": "/runs/",
     }.items():
         ada.go(path)

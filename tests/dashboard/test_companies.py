@@ -18,6 +18,7 @@ from django.test import Client
 from django.utils import timezone
 
 from emailoffload.dashboard import companies, people, urls
+from emailoffload.feedback.models import Suppression
 from emailoffload.moodle.models import Course, Enrol, Reengagement, UserEnrolment
 from emailoffload.outbox import scope
 from emailoffload.outbox.models import AuditEntry, Email, State
@@ -129,6 +130,23 @@ EVERY_URL: dict[str, Callable[[Email], list[Ask]]] = {
     "pause": lambda email: [
         ("/pause/", None),
         ("/pause/", {"do": "pause-both", "reason": "They did not get it"}),
+    ],
+    "suppressions": lambda email: gets(
+        "/suppressions/",
+        f"/suppressions/?q={email.address}",
+        f"/suppressions/?q={email.address[:4]}&state=all",
+        f"/suppressions/?q={email.user_id}",
+        "/suppressions/?state=over",
+        "/suppressions/?reason=bounce&agreement=agreed",
+    ),
+    "suppression": lambda email: [
+        (f"/suppressions/{row.pk}/", data)
+        for row in Suppression.objects.exclude(email__company_id=OWN)
+        for data in (None, {"reason": ""}, {"reason": "They did not get it"})
+    ],
+    "suppression-add": lambda email: [
+        ("/suppressions/add/", None),
+        ("/suppressions/add/", {"address": email.address, "reason": "They left"}),
     ],
     "runs": lambda email: gets("/runs/", "/runs/?kind=intercept"),
 }

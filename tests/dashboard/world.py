@@ -8,10 +8,11 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.utils import timezone
 
+from emailoffload.feedback.models import Suppression
 from emailoffload.outbox.models import Claim, Email, Lease, RowError, State
 from emailoffload.outbox.states import EmailState
 from emailoffload.policy.models import CopyRule, GroupCompany
-from tests.dashboard.factories import make_claim, make_email, make_row_error, make_run
+from tests.dashboard.factories import make_claim, make_email, make_row_error, make_run, make_suppression
 
 OWN, FOREIGN, LAB = 3, 5, 1
 """Two companies of our records, and the one of the restored site (its members are the users 15 and 16)."""
@@ -84,6 +85,18 @@ class World:
         self.others = mails_of(FOREIGN, 20001, "Foreign") + mails_of(None, 30001, "Homeless")
         # A user with mails of two companies: only those of one are seen.
         self.others += mails_of(FOREIGN, 15093, "Second")
+        # One's own, a stranger's, and one that a stranger's mail led to at an address of one's own.
+        self.barred = make_suppression(self.own[0])
+        self.foreign = [
+            make_suppression(self.others[0]),
+            make_suppression(self.others[8], address="second@example.net"),
+        ]
+        shared = make_email(
+            EmailState.BOUNCED, self.others[0].claim, address="shared@example.net", name="Foreign Person"
+        )
+        make_email(EmailState.DELIVERED, self.own[0].claim, address="shared@example.net", name="Own Person")
+        self.others.append(shared)
+        self.shared = make_suppression(shared, detail="Foreign detail")
         make_row_error(user_id=15093)
         make_row_error(user_id=20001)
         CopyRule.objects.create(name="Own rule", kind="fixed", value="own@example.net", company_id=OWN)
@@ -94,6 +107,7 @@ class World:
     def forget_others(self) -> None:
         """Make the site one that never had anything of others."""
         claims = {email.claim_id for email in self.others}
+        Suppression.objects.filter(pk__in=[row.pk for row in self.foreign]).delete()
         Email.objects.filter(pk__in=[email.pk for email in self.others]).delete()
         Claim.objects.filter(pk__in=claims).delete()
         RowError.objects.all().delete()

@@ -14,6 +14,7 @@ from emailoffload.actions.diagnosis.finding import Finding
 from emailoffload.actions.sessetup import plan
 from emailoffload.actions.sessetup.plan import Choice
 from emailoffload.delivery import ses
+from emailoffload.feedback import liststate
 from emailoffload.outbox import guardstate
 from emailoffload.outbox.models import Run, State
 from emailoffload.sandbox.ses_server import SandboxSES
@@ -60,6 +61,7 @@ def site(moodle: Moodle, ses_sandbox: SandboxSES, settings: Any) -> Moodle:
         (int(time.time()) - 60, TASK, QUEUE_TASK),
     )
     schedules.ensure()
+    liststate.save(liststate.ListState(listed_at=timezone.now(), compared_at=timezone.now()))
     guardstate.save(guardstate.Guard("tick", last_look=timezone.now()))
     for kind in ("intercept", "dispatch", "recover"):
         Run.objects.create(kind=kind, started_at=timezone.now(), finished_at=timezone.now(), outcome="ok")

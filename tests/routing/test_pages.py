@@ -252,7 +252,8 @@ def admin(moodle: Moodle) -> Client:
 def entered(**changes: Any) -> dict[str, Any]:
     return {
         "name": "Pilot", "enabled": "on", "source": "", "template": "", "company_id": "", "course_id": "",
-        "activity_id": "", "mode": "on", "percentage": "100", "fallback": "moodle", "note": "",
+        "activity_id": "", "mode": "on", "percentage": "100", "fallback": "moodle", "suppressed": "record",
+        "note": "",
     } | changes  # fmt: skip
 
 

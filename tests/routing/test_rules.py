@@ -109,6 +109,7 @@ def test_the_explanation_names_every_rule_that_fits_who_wins_and_why() -> None:
     assert lines[3] == "“all off” (the whole site: Moodle sends) fits too, but is less specific."
     assert lines[4] == "“also off” has the scope and the mode of “all off”; the older of the two comes first."
     assert lines[5] == "“watch all” has the scope of “also off”; the stricter of the two comes first."
+    assert lines[6] == "Where the user's address is suppressed: claim, do not send, record as suppressed."
     assert "elsewhere" not in " ".join(lines)
 
 

@@ -31,6 +31,7 @@ EXPECTED = {
     ("Email Offload: intercept", "intercept", "*/4 * * * *", -1),
     ("Email Offload: recover", "recover", "* * * * *", -1),
     ("Email Offload: alarms", "alarms", "* * * * *", -1),
+    ("Email Offload: suppressions", "suppressions", "*/5 * * * *", -1),
     ("Email Offload: dispatch 1", "dispatch", "* * * * *", -1),
     ("Email Offload: dispatch 2", "dispatch", "* * * * *", -1),
 }
