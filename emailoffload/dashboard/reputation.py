@@ -119,9 +119,9 @@ def sections(user: scope.Person) -> list[Section]:
     return shown
 
 
-def _badness(each: Rate) -> tuple[int, float, str, str]:
+def _badness(each: Rate) -> tuple[int, float, str, bool]:
     worst = max(each.bounces / rates.BOUNCES_PAUSED, each.complained / rates.COMPLAINTS_PAUSED)
-    return rates.WORST.index(each.level), -worst, each.key, each.window
+    return rates.WORST.index(each.level), -worst, each.key, each.window == "day"
 
 
 def _line(each: Rate, names: dict[int, str]) -> Line:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,11 +11,13 @@ from typing import Any
 
 import hypothesis
 import pytest
+from django.core.management import call_command
 from django.db import connection, transaction
 from django.utils import timezone
 from hypothesis import strategies as st
 
 from emailoffload.actions import reputation as actions
+from emailoffload.actions.diagnosis import reputation as doctor
 from emailoffload.feedback import claimstop, inbox, rates, reputation, testmail
 from emailoffload.feedback.models import Event, ReputationHour
 from emailoffload.feedback.rates import Rate
@@ -290,3 +294,33 @@ def test_an_override_needs_a_reason_and_an_end(lasting: timedelta, reason: str) 
     with pytest.raises(ValueError, match=r"reason|days"):
         actions.override(lasting, actor="ann", reason=reason)
     assert not State.objects.filter(name=claimstop.OVERRIDE).exists()
+
+
+def test_the_doctor_says_how_near_the_rates_are_and_whose_word_is_in_force() -> None:
+    now = timezone.now()
+
+    def found(bounces: int) -> str:
+        ReputationHour.objects.all().delete()
+        at = now.replace(minute=0, second=0, microsecond=0)
+        ReputationHour.objects.create(hour=at, sends=1000, permanent_bounces=bounces)
+        claimstop.judge(rates.rates(now), now)
+        return doctor.standing()[0]
+
+    assert doctor.standing()[0] == "ok"
+    assert [found(number) for number in (0, 30, 90)] == ["ok", "warning", "problem"]
+    actions.override(timedelta(hours=1), actor="ann", reason="corrected")
+    assert doctor.standing()[0] == "warning"
+
+
+def test_the_command_shows_the_rates_and_exits_1_where_one_is_too_high() -> None:
+    out = io.StringIO()
+    inbox.receive([message(samples.event("Send", ref=None, at=timezone.now()))])
+    ReputationHour.objects.all().delete()
+    call_command("reputation", "--rebuild", "--json", stdout=out)
+    first = json.loads(out.getvalue())
+    assert first["rates"][0]["sends"] == 1 and first["rates"][0]["level"] == "few"
+    ReputationHour.objects.update(sends=1000, permanent_bounces=30)
+    with pytest.raises(SystemExit) as stopped:
+        call_command("reputation", stdout=out)
+    assert stopped.value.code == 1
+    assert "The whole account" in out.getvalue() and "3.00 % bounced for good (30)" in out.getvalue()
