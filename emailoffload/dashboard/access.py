@@ -31,6 +31,8 @@ ADD_SUPPRESSION = "emailoffload.add_suppression"
 LIFT_SUPPRESSION = "emailoffload.lift_suppression"
 VIEW_REPUTATION = "emailoffload.view_reputationhour"
 VIEW_ALARM = "emailoffload.view_alarm"
+VIEW_EVENT = "emailoffload.view_event"
+VIEW_EVENTPROBLEM = "emailoffload.view_eventproblem"
 
 NEEDED: dict[str, Promise] = {
     VIEW_EMAIL: _("This page needs the permission to see emails (%(permission)s)."),
@@ -51,6 +53,8 @@ NEEDED: dict[str, Promise] = {
     PAUSE: _("This page needs the permission to pause and resume (%(permission)s)."),
     VIEW_REPUTATION: _("This page needs the permission to see bounce and complaint rates (%(permission)s)."),
     VIEW_ALARM: _("This page needs the permission to see alarms (%(permission)s)."),
+    VIEW_EVENT: _("This page needs the permission to see events (%(permission)s)."),
+    VIEW_EVENTPROBLEM: _("This page needs the permission to see unreadable events (%(permission)s)."),
 }
 WHOLE_SITE: Promise = _(
     "This page is about the whole site. Your account sees only what belongs to its companies."

@@ -71,6 +71,7 @@ NAV = {
     "emails": (gettext_lazy("Emails"), {"emails", "email", "email-preview", "email-resend"}),
     "users": (gettext_lazy("Users"), {"users", "user"}),
     "fallbacks": (gettext_lazy("Fallbacks"), {"fallbacks", "fallback-group"}),
+    "events": (gettext_lazy("Events"), {"events", "event-problems", "event-problem"}),
     "suppressions": (gettext_lazy("Suppressions"), {"suppressions", "suppression", "suppression-add"}),
     "copies": (gettext_lazy("Copies"), {"copies"}),
     "routing": (gettext_lazy("Routing"), {"routing", "shadows"}),

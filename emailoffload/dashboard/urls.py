@@ -6,6 +6,7 @@ from django.urls import path
 from emailoffload.dashboard import (
     alarms,
     copies,
+    events,
     fallbacks,
     pause,
     preview,
@@ -42,6 +43,10 @@ urlpatterns = [
     path("suppressions/add/", suppressions.AddSuppressionPage.as_view(), name="suppression-add"),
     path("suppressions/<int:pk>/", suppressions.SuppressionPage.as_view(), name="suppression"),
     path("runs/", views.RunsPage.as_view(), name="runs"),
+    path("events/", events.EventsPage.as_view(), name="events"),
+    path("events/problems/", events.ProblemsPage.as_view(), name="event-problems"),
+    path("events/problems/<int:pk>/", events.ProblemPage.as_view(), name="event-problem"),
+    path("events/problems/<int:pk>/body/", events.ProblemBody.as_view(), name="event-problem-body"),
     path("events/sns/", webhook.from_sns, name="events-sns"),
     path("healthz", views.Healthz.as_view(), name="healthz"),
     path("healthz/worker", alarms.WorkerHealthz.as_view(), name="healthz-worker"),

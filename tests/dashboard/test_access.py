@@ -13,6 +13,7 @@ from emailoffload.outbox.models import AuditEntry, Content
 from emailoffload.outbox.states import EmailState
 from tests.dashboard.conftest import PASSWORD, SignIn, make_user
 from tests.dashboard.factories import make_email, make_suppression
+from tests.dashboard.reported import make_problem
 
 pytestmark = pytest.mark.django_db(databases=["default", "moodle"])
 
@@ -32,16 +33,20 @@ PAGES = {
     "/suppressions/": "all",
     "/suppressions/{suppression}/": "all",
     "/suppressions/add/": "suppress",
+    "/events/": "all",
+    "/events/problems/": "problems",
+    "/events/problems/{problem}/": "problems",
+    "/events/problems/{problem}/body/": "problem_bodies",
     "/pause/": "pause",
     "/reputation/": "watch",
     "/alarms/": "watch",
 }
 MAY = {
     "nobody": set(),
-    "Auditors": {"all", "watch"},
+    "Auditors": {"all", "problems", "watch"},
     "Support staff": {"all", "content", "suppress"},
-    "Offload administrators": {"all", "content", "pause", "suppress", "watch"},
-    "superuser": {"all", "content", "pause", "suppress", "watch"},
+    "Offload administrators": {"all", "problems", "problem_bodies", "content", "pause", "suppress", "watch"},
+    "superuser": {"all", "problems", "problem_bodies", "content", "pause", "suppress", "watch"},
 }
 
 
@@ -50,7 +55,7 @@ MAY = {
 def test_a_page_is_shown_to_those_roles_and_refused_to_others(sign_in: SignIn, page: str, role: str) -> None:
     email = make_email(body={})
     row = make_suppression(email)
-    response = sign_in(role).get(page.format(pk=email.pk, suppression=row.pk))
+    response = sign_in(role).get(page.format(pk=email.pk, suppression=row.pk, problem=make_problem().pk))
     allowed = PAGES[page] in MAY[role]
     assert response.status_code == (200 if allowed else 403)
     if not allowed:
@@ -62,7 +67,7 @@ def test_a_page_is_shown_to_those_roles_and_refused_to_others(sign_in: SignIn, p
 
 @pytest.mark.parametrize("page", list(PAGES))
 def test_nobody_sees_a_page_without_a_login(client: Client, page: str) -> None:
-    response = client.get(page.format(pk=make_email(body={}).pk, suppression=1))
+    response = client.get(page.format(pk=make_email(body={}).pk, suppression=1, problem=1))
     assert response.status_code == 302
     assert response.headers["Location"].startswith("/login/?next=")
 
@@ -191,7 +196,18 @@ def test_an_error_of_the_server_is_told_calmly(support: Client, monkeypatch: pyt
 
 # --- Django's admin ---
 
-RECORDS = ["run", "rowerror", "claim", "email", "attempt", "lease", "state", "shadow", "auditentry", "suppression"]
+RECORDS = [
+    "run",
+    "rowerror",
+    "claim",
+    "email",
+    "attempt",
+    "lease",
+    "state",
+    "shadow",
+    "auditentry",
+    "suppression",
+]
 
 
 @pytest.fixture

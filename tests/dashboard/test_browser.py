@@ -17,12 +17,13 @@ from axe_playwright_python.sync_playwright import Axe
 from django.utils import timezone
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from emailoffload.feedback.models import Suppression
+from emailoffload.feedback.models import EventProblem, Suppression
 from emailoffload.outbox.models import AuditEntry, Email, Lease, Shadow, State
 from emailoffload.outbox.states import EmailState
 from emailoffload.policy.models import CopyRule, RoutingRule
 from tests.dashboard.conftest import PASSWORD, make_user
 from tests.dashboard.factories import make_day, make_email, make_run, make_suppression
+from tests.dashboard.reported import make_reports
 
 pytestmark = [
     pytest.mark.browser,
@@ -178,7 +179,7 @@ def test_a_support_person_answers_for_user_15093_and_reads_the_mail(visit: Any) 
     box.press("Enter")
     sam.page.wait_for_url(sam.base + "/users/15093/")
     expect(sam.page.locator(".verdict")).to_contain_text(
-        "Yes: the mail server of ada@example.org took the mail."
+        "Yes: delivered to ada@example.org on"
     )
     sam.page.locator(".after a").click()
     sam.page.wait_for_url(f"{sam.base}/emails/{email.pk}/")
@@ -317,6 +318,7 @@ def test_every_page_is_without_barriers_in(visit: Any, look: str) -> None:
         CopyRule.objects.create(name=name, kind=CopyRule.Kind.FIXED, value=value)
     make_rules_and_shadows()
     barred = make_suppressions()
+    reported = make_reports()
     make_user("superuser", "ada")
     ada: Visitor = visit(look)
     ada.go("/login/")
@@ -349,6 +351,12 @@ def test_every_page_is_without_barriers_in(visit: Any, look: str) -> None:
         "pause": "/pause/",
         "fallbacks": "/fallbacks/",
         "fallback-group": f"/fallbacks/failed/?reason={failed.reason}",
+        "email-bounced": f"/emails/{reported[0].pk}/",
+        "email-opened": f"/emails/{reported[1].pk}/",
+        "events": "/events/",
+        "events-nothing": "/events/?q=nobody@example.org",
+        "event-problems": "/events/problems/",
+        "event-problem": f"/events/problems/{EventProblem.objects.all()[0].pk}/?show=1",
         "suppressions": "/suppressions/?state=all",
         "suppressions-wrong": "/suppressions/?reason=weather",
         "suppression": f"/suppressions/{barred.pk}/",
