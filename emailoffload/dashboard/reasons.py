@@ -6,18 +6,23 @@ what SES or its SDK answered (`delivery.errors`), with `account:` before it wher
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
 from django.utils.functional import Promise
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from emailoffload.delivery import errors
-from emailoffload.sources.reasons import meaning as source_meaning
+from emailoffload.feedback.fold import ALSO_BY_SES
+from emailoffload.outbox.states import ADDRESS_SUPPRESSED
+from emailoffload.sources import reasons as source_reasons
 
 WORKER: Final[Mapping[str, Promise]] = {
-    "deadline": gettext_lazy("it could not be sent before its deadline"),
+    "deadline": gettext_lazy("it did not get through before its deadline"),
     "identity": gettext_lazy("Amazon SES has not verified its sender"),
     "interrupted": gettext_lazy("the process that was sending it ended without a word"),
     "stopped": gettext_lazy("the dispatcher was stopped before it sent this"),
@@ -35,29 +40,31 @@ WORKER: Final[Mapping[str, Promise]] = {
     "smtp_no_answer": gettext_lazy("the SMTP server took the mail and never answered"),
     "settled_by_person": gettext_lazy("a person found out that it arrived"),
     "dealt_with": gettext_lazy("a person dealt with it in another way"),
-    "bounced_permanent": gettext_lazy("the recipient's mail server refused it for good"),
-    "bounced_transient": gettext_lazy(
-        "the recipient's mail server could not take it, and Amazon SES gave up"
-    ),
-    "ses_suppression_list": gettext_lazy("Amazon SES's own suppression list has the address"),
-    "ses_rejected": gettext_lazy("Amazon SES found something harmful in it"),
+    "bounced_permanent": gettext_lazy("the recipient's mail server refuses it for good"),
+    "bounced_transient": gettext_lazy("the recipient's mail server did not take it, and Amazon SES gave up"),
+    "ses_suppression_list": gettext_lazy("Amazon SES has the address on its suppression list"),
+    "ses_rejected": gettext_lazy("Amazon SES found something harmful in it, most likely a virus"),
     "rendering_failed": gettext_lazy("Amazon SES could not fill in its template"),
-    "delivery_delayed": gettext_lazy(
-        "the recipient's mail server does not take it yet; Amazon SES goes on trying"
-    ),
-    "also_by_ses": gettext_lazy("Amazon SES had taken it as well: the recipient may have it twice"),
-    "sent_twice": gettext_lazy("Amazon SES took it more than once: the recipient may have it twice"),
-    "address_suppressed": gettext_lazy("its address is suppressed: it gets no mail"),
+    "delivery_delayed": gettext_lazy("the recipient's mail server does not take it for now"),
+    "also_by_ses": gettext_lazy("Amazon SES had taken it as well, although it did not answer at the time"),
+    "sent_twice": gettext_lazy("Amazon SES took it more than once, so the recipient may have it twice"),
+    ADDRESS_SUPPRESSED: gettext_lazy("its address is suppressed: it gets no mail"),
     "content_missing": gettext_lazy("its content is no longer stored"),
     "content_key": gettext_lazy("its content was encrypted with a key that is not among CONTENT_KEYS"),
     "content_damaged": gettext_lazy("its stored content is damaged"),
     "MessageRejected": gettext_lazy("Amazon SES refused the mail"),
     "BadRequestException": gettext_lazy("Amazon SES refused the form of the mail"),
+    "ParamValidationError": gettext_lazy("the request for it was not as Amazon SES wants it"),
+    "message_too_large": gettext_lazy("it is larger than Amazon SES takes"),
+    "DailyQuota": gettext_lazy("the 24-hour quota of the Amazon SES account is used up"),
+    "SendingDisabled": gettext_lazy("sending is disabled for the Amazon SES account"),
+    "NoSendQuota": gettext_lazy("what answers in place of Amazon SES does not answer like it"),
+    "SSLError": gettext_lazy("the encrypted connection to Amazon SES failed"),
 }
 CURES: Final[Mapping[str, Promise]] = {
     "smtp_login": gettext_lazy("Check user and password in EMAIL_URL."),
     "smtp_recipient": gettext_lazy("Check the address in the user's Moodle profile."),
-    "address_suppressed": gettext_lazy(
+    ADDRESS_SUPPRESSED: gettext_lazy(
         "The page Suppressions says why. If the address works again, lift the suppression there, then send the mail "
         "again."
     ),
@@ -79,8 +86,13 @@ ANSWERS: Final[Mapping[str, str]] = {
 """Codes of SES and its SDK: what happened, then how to cure it."""
 
 
+_CODE: Final = re.compile(r"[A-Za-z0-9_]+(:[A-Za-z0-9_]+)*")
 HELD: Final = "held:"
 """Before the cause of what waits for a person, because no route took it."""
+
+
+NO_CLAUSES: Final = frozenset({source_reasons.TOO_LATE, source_reasons.QUEUED_TOO_LONG})
+"""Reasons whose words are no sentence of their own."""
 
 
 def _bare(code: str) -> str:
@@ -100,7 +112,27 @@ def meaning(code: str) -> str:
         return _("Amazon SES asked to send more slowly")
     if code != code.lower():
         return _("the answer was %(code)s") % {"code": code}
-    return source_meaning(code)
+    return source_reasons.meaning(code)
+
+
+def because(sentence: SafeString | str, code: str) -> SafeString:
+    """A sentence without its full stop, and the reason behind it, as one says it on the phone."""
+    if not code:
+        return format_html("{}.", sentence)
+    words, bare = meaning(code), _bare(code.removeprefix(HELD))
+    if bare in ANSWERS and bare not in WORKER and words[1:2].islower():
+        words = words[:1].lower() + words[1:]  # "The account …", but "SES …"
+    if bare in NO_CLAUSES or (bare in ANSWERS and bare not in WORKER):
+        return format_html("{}: {}.", sentence, words)
+    return format_html(_("{sentence}, because {reason}."), sentence=sentence, reason=words)
+
+
+def own(reason: str, detail: str) -> tuple[str, str]:
+    """(reason, detail) as they were before SES turned out to have taken the mail as well (`feedback.fold`)."""
+    if reason != ALSO_BY_SES:
+        return reason, detail
+    head, _colon, rest = detail.partition(": ")
+    return (head, rest) if _CODE.fullmatch(head) else ("", detail)
 
 
 def text(code: str) -> str:

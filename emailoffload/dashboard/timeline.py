@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
-from emailoffload.dashboard import reasons, words
+from emailoffload.dashboard import observed, reasons, sentences, words
+from emailoffload.dashboard.known import NOTHING, Known
+from emailoffload.feedback.models import Event, EventType
 from emailoffload.outbox.models import Attempt, Email
 from emailoffload.outbox.states import ClaimState, EmailState
 
@@ -26,11 +30,21 @@ RECORDED_ELSEWHERE = frozenset(
         EmailState.SENDING,
         EmailState.ACCEPTED,
         EmailState.DELIVERED,
+        EmailState.OPENED,
+        EmailState.CLICKED,
         EmailState.BOUNCED,
         EmailState.COMPLAINED,
     }
 )
 """States whose time is told by the claim, an attempt or a column of its own."""
+BY_EVENT = frozenset({EmailState.DELAYED, EmailState.REJECTED})
+"""States without a column: told by their event, as long as that is stored."""
+EVENTS_SHOWN = 100
+SIGHTS_SHOWN = 10
+"""Of openings and followed links, of which there can be any number."""
+SIGHTS = (EventType.OPEN, EventType.CLICK)
+LATE = timedelta(minutes=5)
+"""An event that came so much later than it happened says when it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +56,25 @@ class Entry:
     tone: str
     text: str = ""
     details: tuple[tuple[str, str], ...] = ()
+    noted: bool = False
+    """It has no bearing on the state; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """The events of one email, oldest first, and how many openings and followed links more there are at least."""
+
+    events: Sequence[Event] = ()
+    more: int = 0
+
+
+def reports(email: Email) -> Reports:
+    """The events of an email, as far as the timeline shows them; two queries."""
+    mine = Event.objects.filter(email=email)
+    told = list(mine.exclude(type__in=SIGHTS).order_by("at", "pk")[:EVENTS_SHOWN])
+    seen = list(mine.filter(type__in=SIGHTS).order_by("at", "pk")[: EVENTS_SHOWN + 1])
+    shown = seen[:SIGHTS_SHOWN]
+    return Reports(sorted([*told, *shown], key=lambda event: (event.at, event.pk)), len(seen) - len(shown))
 
 
 def _held(value: object) -> str:
@@ -49,9 +82,18 @@ def _held(value: object) -> str:
     return "NULL" if value is None else str(value)
 
 
-def entries(email: Email, attempts: Sequence[Attempt]) -> list[Entry]:
-    """The timeline of an email, oldest first: from its claim (already loaded), columns and attempts."""
-    found = [*_claim(email), *_resend(email), *(_attempt(attempt) for attempt in attempts), *_reports(email)]
+def entries(
+    email: Email, attempts: Sequence[Attempt], told: Reports = Reports(), known: Known = NOTHING
+) -> list[Entry]:
+    """The timeline of an email, oldest first: from its claim (already loaded), columns, attempts and events."""
+    found = [
+        *_claim(email),
+        *_resend(email),
+        *(_attempt(attempt) for attempt in attempts),
+        *_events(told, attempts),
+        *_silence(known),
+        *_columns(email, {event.type for event in told.events}, attempts),
+    ]
     return sorted(found, key=lambda entry: entry.at)
 
 
@@ -127,22 +169,96 @@ def _attempt(attempt: Attempt) -> Entry:
     )
 
 
-def _reports(email: Email) -> list[Entry]:
-    columns = (
-        (email.accepted_at, _("Accepted"), "good"),
-        (email.delivered_at, _("Delivered: the recipient's mail server took it"), "good"),
-        (email.bounced_at, _("Bounced"), "bad"),
-        (email.complained_at, _("Complaint: marked as spam"), "bad"),
+def _events(told: Reports, attempts: Sequence[Attempt]) -> list[Entry]:
+    settling = _settling(told.events, attempts)
+    found = [_event(event, settled=event is settling) for event in told.events]
+    if told.more:
+        text = ngettext(
+            "At least %(n)d more opening or followed link is not listed.",
+            "At least %(n)d more openings and followed links are not listed.",
+            told.more,
+        )
+        last = max(event.at for event in told.events)
+        found.append(Entry(last, _("Opened again"), "quiet", text % {"n": told.more}))
+    return found
+
+
+def _settling(events: Sequence[Event], attempts: Sequence[Attempt]) -> Event | None:
+    """The event by which an unanswered try turned out to have been taken, if there is one."""
+    answered = {attempt.message_id for attempt in attempts}
+    unanswered = [attempt.started_at for attempt in attempts if attempt.outcome in ("unknown", "in_flight")]
+    if not unanswered:
+        return None
+    new = [event for event in events if event.message_id and event.message_id not in answered]
+    return min(new, key=lambda event: (event.received_at, event.pk), default=None)
+
+
+def _event(event: Event, *, settled: bool) -> Entry:
+    title, tone = observed.title(event)
+    clause = observed.meaning(event)
+    sentence = f"{capfirst(clause)}." if clause else ""
+    settles = _("It settled a try that had got no answer: Amazon SES had taken the mail.") if settled else ""
+    details = [
+        (_("Reported by"), _("Amazon SES")),
+        (_("Kind"), " ".join(part for part in (event.kind, event.subkind) if part)),
+        (_("Status code"), event.status),
+        (_("Words of the mail server"), event.diagnostic),
+        (_("SES message id"), event.message_id),
+        (_("Came"), _came(event)),
+    ]
+    return Entry(
+        event.at,
+        title,
+        "quiet" if event.noted else tone,
+        " ".join(part for part in (sentence, settles, observed.why_noted(event)) if part),
+        tuple((name, value) for name, value in details if value),
+        event.noted,
     )
-    found = [Entry(at, title, tone) for at, title, tone in columns if at]
+
+
+def _came(event: Event) -> str:
+    late = event.received_at - event.at
+    if late < LATE:
+        return ""
+    hours, minutes = divmod(int(late.total_seconds()) // 60, 60)
+    return _("%(hours)d h %(minutes)02d min later") % {"hours": hours, "minutes": minutes}
+
+
+def _silence(known: Known) -> list[Entry]:
+    if known.not_taken is None:
+        return []
+    text = sentences.say(
+        _(
+            "The queue of reports was read to its end; it had that of a mail that left on {at}, after this one."
+        ),
+        at=known.not_taken.witness_at,
+    )
+    return [Entry(known.not_taken.drained_at, _("No report that Amazon SES took it"), "wait", text)]
+
+
+def _columns(email: Email, told: Collection[str], attempts: Sequence[Attempt]) -> list[Entry]:
+    """What the email's row says and no event or attempt tells in more detail."""
+    answered = any(attempt.outcome == "accepted" for attempt in attempts)
+    listed = EventType.BOUNCE in told or EventType.COMPLAINT in told
+    columns = (
+        (email.accepted_at, _("Accepted"), "good", EventType.SEND in told or (answered and bool(told))),
+        (
+            email.delivered_at,
+            _("Delivered: the recipient's mail server took it"),
+            "good",
+            EventType.DELIVERY in told,
+        ),
+        (email.opened_at, _("Opened"), "good", EventType.OPEN in told),
+        (email.clicked_at, _("A link in it was followed"), "good", EventType.CLICK in told),
+        (email.bounced_at, _("Bounced"), "bad", listed),
+        (email.complained_at, _("Complaint: marked as spam"), "bad", EventType.COMPLAINT in told),
+    )
+    found = [Entry(at, title, tone) for at, title, tone, elsewhere in columns if at and not elsewhere]
     if email.erased_at:
         text = _("It carried credentials.") if email.sensitive else ""
         found.append(Entry(email.erased_at, _("What it said was erased"), "quiet", text))
-    if email.state not in RECORDED_ELSEWHERE:
-        text = " ".join(
-            part for part in (reasons.text(email.reason) if email.reason else "", email.detail) if part
-        )
-        found.append(
-            Entry(email.state_at, words.state(email.state).capitalize(), words.tone(email.state), text)
-        )
+    if email.state not in RECORDED_ELSEWHERE and not (email.state in BY_EVENT and told):
+        reason, detail = reasons.own(email.reason, email.detail)
+        text = " ".join(part for part in (reasons.text(reason) if reason else "", detail) if part)
+        found.append(Entry(email.state_at, capfirst(words.state(email.state)), words.tone(email.state), text))
     return found

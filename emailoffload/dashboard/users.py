@@ -13,7 +13,7 @@ from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from emailoffload.dashboard import access, companies, links, paging, people, suppressed
+from emailoffload.dashboard import access, companies, known, links, paging, people, suppressed
 from emailoffload.dashboard.verdicts import user_verdict, verdict
 from emailoffload.dashboard.views import Page
 from emailoffload.feedback.models import Suppression
@@ -72,7 +72,7 @@ class Known:
     coming: bool
 
 
-def known(user_id: int, viewer: scope.Person, *, mailed: bool) -> Known:
+def about(user_id: int, viewer: scope.Person, *, mailed: bool) -> Known:
     """Ask Moodle about a user, as far as `viewer` may know; `mailed` is whether they see a mail about them."""
     asked = people.memberships(user_id)
     if not asked.reachable:
@@ -101,7 +101,7 @@ class UserPage(Page):
         return response
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        """Our records in six queries, and Moodle's answer as far as it is there."""
+        """Our records in a dozen queries, and Moodle's answer as far as it is there."""
         user_id: int = kwargs["user_id"]
         viewer, params = self.request.user, self.request.GET
         whole_site = not scope.is_bound(viewer)
@@ -112,23 +112,27 @@ class UserPage(Page):
         # A reminder for tomorrow says nothing about today's: the newest that is due is judged.
         judged = to_user.filter(due_at__lte=timezone.now()).first() or newest
         latest = newest or mails.order_by("-pk").first()
-        known_of = known(user_id, viewer, mailed=latest is not None)
+        about_user = about(user_id, viewer, mailed=latest is not None)
+        shown = {email.pk: email for email in (*found.rows, *([judged] if judged else []))}
+        about_mail = known.gather(list(shown.values()), viewer)
         return super().get_context_data(
-            answer=known_of.person,
+            answer=about_user.person,
             companies=companies.listed(
-                [name or companies.label(company, {}) for company, name in known_of.companies.items()]
+                [name or companies.label(company, {}) for company, name in about_user.companies.items()]
             ),
             claim=latest.claim if latest else None,
             judged=judged,
             waiting=newest if newest and newest != judged and newest.state in OPEN else None,
-            verdict=user_verdict(judged, user_id, bound=not whole_site),
-            mails=[(email, verdict(email)) for email in found.rows],
+            verdict=user_verdict(
+                judged, user_id, about_mail[judged.pk] if judged else known.NOTHING, bound=not whole_site
+            ),
+            mails=[(email, verdict(email, about_mail[email.pk])) for email in found.rows],
             page=found,
             older=links.with_key(params, "before", found.older_than),
             newer=links.with_key(params, "after", found.newer_than),
-            suppression=_suppression(known_of.person.value, judged, viewer),
+            suppression=_suppression(about_user.person.value, judged, viewer),
             row_errors=_row_errors(user_id) if whole_site else [],
-            coming=_coming(user_id, known_of, asked=params.get("coming") == "1"),
+            coming=_coming(user_id, about_user, asked=params.get("coming") == "1"),
             whole_site=whole_site,
             moodle_link=links.moodle_user(user_id),
             title=_("User %(id)d") % {"id": user_id},
@@ -149,8 +153,8 @@ def _row_errors(user_id: int) -> list[RowError]:
     return list(RowError.objects.filter(user_id=user_id).order_by("-last_seen")[:5])
 
 
-def _coming(user_id: int, known_of: Known, *, asked: bool) -> people.Answer[Sequence[people.Coming]] | None:
+def _coming(user_id: int, about_user: Known, *, asked: bool) -> people.Answer[Sequence[people.Coming]] | None:
     """What is coming; None where it takes long to find out and was not asked for."""
-    if not (known_of.coming and known_of.person.reachable):
-        return people.Answer([], known_of.person.reachable)
+    if not (about_user.coming and about_user.person.reachable):
+        return people.Answer([], about_user.person.reachable)
     return people.coming(user_id) if asked or people.coming_is_quick() else None

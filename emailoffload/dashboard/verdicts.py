@@ -1,96 +1,88 @@
 """Did they get their mail? One sentence per email, from its state, its reason and the observation behind it.
 
 The first word answers: *Yes* (a report says it arrived), *Sent* (a server took it, no report yet), *Not yet*,
-*No*, *Unknown*. A sentence never says more than what was observed (promise P6).
+*No*, *Moodle has it*, *Unknown*. A sentence never says more than what was observed (promise P6). This module has
+the states that say what we did, `verdicts_ses` those that say what SES reported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Literal
+from dataclasses import replace
 
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from emailoffload.actions.fallbacks import DEALT_WITH
 from emailoffload.actions.resend import reset_advice
 from emailoffload.actions.settle import BY_PERSON, deadline
-from emailoffload.dashboard import reasons, words
+from emailoffload.dashboard import reasons, verdicts_ses, words
+from emailoffload.dashboard.known import NOTHING, Known
+from emailoffload.dashboard.sentences import Verdict, joined, say, with_suppression
+from emailoffload.feedback.fold import ALSO_BY_SES
 from emailoffload.outbox.models import Email
-from emailoffload.outbox.states import EmailState
+from emailoffload.outbox.states import ADDRESS_SUPPRESSED, EmailState
+from emailoffload.sources.reasons import HANDED_BACK, ROW_RESTORED
 
-Tone = Literal["good", "wait", "warn", "bad", "quiet"]
 S = EmailState
+__all__ = ["BY_STATE", "Verdict", "user_verdict", "verdict"]
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A sentence with its first word apart, the tone of its colour, and what it rests on.
-
-    `at` is when the observation was made (aware), `evidence` what was observed, `cure` what a person can do;
-    both texts may be empty.
-    """
-
-    answer: str
-    sentence: str
-    tone: Tone
-    evidence: str
-    at: datetime | None
-    cure: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.answer}: {self.sentence}"
-
-
-def _because(email: Email) -> str:
-    """The reason as the end of a sentence, or nothing."""
-    return f" {reasons.text(email.reason)}" if email.reason else ""
-
-
-def _ses_evidence(email: Email) -> str:
-    if email.reason == BY_PERSON:
-        return _(
-            "Amazon SES never answered; a person found out that it arrived. The audit log names who and how."
-        )
-    if email.message_id:
-        return _("Amazon SES answered with message id %(id)s.") % {"id": email.message_id}
-    return _("Amazon SES reported that it accepted the mail.")
-
-
-def _event_evidence(email: Email) -> str:
-    text = _("Reported by an event of Amazon SES.")
-    return f"{text} {email.detail}" if email.detail else text
-
-
-def _prepared(email: Email) -> Verdict:
+def _prepared(email: Email, known: Known) -> Verdict:
+    if email.reason == ADDRESS_SUPPRESSED:
+        return verdicts_ses.address_suppressed(email, known)
     return Verdict(
         _("Not yet"),
-        _("the mail is rendered, and its row in Moodle is about to be claimed. Until then it is Moodle's."),
+        _("the mail is written, and we are about to take it over. Until then it is Moodle's to send."),
         "wait",
-        _("Rendered; the claim is not made yet."),
+        _("Rendered; the claim of Moodle's row is not made yet."),
         email.created_at,
     )
 
 
-def _queued(email: Email) -> Verdict:
+def _queued(email: Email, known: Known) -> Verdict:
+    if email.route == "smtp":
+        return Verdict(
+            _("Not yet"),
+            reasons.because(_("it goes by SMTP instead, as soon as the SMTP server takes it"), email.reason),
+            "warn",
+            email.detail or _("Set aside for the SMTP server."),
+            email.state_at,
+        )
     if email.attempts:
-        sentence = _("the last try did not get through; it is tried again by itself.") + _because(email)
-        evidence = email.detail or _("Nothing was transmitted so far.")
-        return Verdict(_("Not yet"), sentence, "warn", evidence, email.state_at)
+        return Verdict(
+            _("Not yet"),
+            joined(
+                reasons.because(_("the last try did not get through"), email.reason)
+                if email.reason
+                else _("it is sent once more."),
+                say(_("The next try follows by itself on {at}."), at=email.next_try_at),
+            ),
+            "warn",
+            email.detail or _("Nothing was transmitted so far."),
+            email.state_at,
+        )
+    if email.reason:
+        sentence = reasons.because(
+            say(_("it was due on {at} and has not left yet"), at=email.due_at), email.reason
+        )
+        return Verdict(_("Not yet"), sentence, "warn", _("Claimed; in the outbox."), email.state_at)
+    due = email.next_try_at > timezone.now()
     return Verdict(
         _("Not yet"),
-        _("the mail is claimed and waits in the outbox until it is due.") + _because(email),
+        say(_("the mail waits in our outbox until it is due, on {at}."), at=email.next_try_at)
+        if due
+        else _("the mail is due and will be sent in a moment."),
         "wait",
         _("Claimed; in the outbox."),
         email.state_at,
     )
 
 
-def _sending(email: Email) -> Verdict:
+def _sending(email: Email, known: Known) -> Verdict:
     return Verdict(
         _("Not yet"),
-        _("the mail is being sent at this moment."),
+        _("the mail is being handed to %(server)s at this moment.") % {"server": words.route(email.route)},
         "wait",
         _("A dispatcher holds it; an attempt is recorded."),
         email.state_at,
@@ -112,171 +104,145 @@ def _countdown(email: Email) -> str:
     )
 
 
-def _uncertain(email: Email) -> Verdict:
+def _uncertain(email: Email, known: Known) -> Verdict:
+    sentence = reasons.because(
+        say(
+            _("the mail was handed to {server} on {at}, but whether it was taken is not known"),
+            server=words.route(email.route),
+            at=email.state_at,
+        ),
+        email.reason,
+    )
+    evidence = email.detail or _("The connection ended without an answer.")
+    if known.not_taken:
+        sentence = joined(
+            sentence,
+            _("Most likely it did not go out: Amazon SES has reported later mails since, and not this one."),
+        )
+        evidence = say(
+            _(
+                "The queue of reports was read to its end on {drained}; it had the report of a mail that left on "
+                "{witness}, after this one, and none of this one."
+            ),
+            drained=known.not_taken.drained_at,
+            witness=known.not_taken.witness_at,
+        )
+    else:
+        sentence = joined(sentence, _("It may or may not have gone out."))
     return Verdict(
         _("Unknown"),
-        _("the mail was handed to %(server)s, which never answered. It may or may not have gone out.")
-        % {"server": words.route(email.route)}
-        + _because(email),
+        sentence,
         "warn",
-        email.detail or _("The connection ended without an answer."),
+        evidence,
         email.state_at,
-        _("It is not sent again blindly, so that nobody gets it twice.") + " " + _countdown(email),
+        joined(_("It is not sent again blindly, so that nobody gets it twice."), _countdown(email)),
     )
 
 
-def _accepted(email: Email) -> Verdict:
+def _suppressed(email: Email, known: Known) -> Verdict:
+    reason, detail = reasons.own(email.reason, email.detail)
+    if reason == ADDRESS_SUPPRESSED:
+        return verdicts_ses.address_suppressed(email, known)
+    evidence = detail or _("Moodle's database was asked just before sending.")
+    if reason in (ROW_RESTORED, HANDED_BACK):
+        return Verdict(
+            _("Moodle has it"),
+            reasons.because(_("we did not send it"), reason),
+            "quiet",
+            evidence,
+            email.state_at,
+            _("Whether Moodle has sent it by now is in Moodle's own records."),
+        )
+    return Verdict(_("No"), reasons.because(_("it was not sent"), reason), "quiet", evidence, email.state_at)
+
+
+def _sent_smtp(email: Email, known: Known) -> Verdict:
+    reason, detail = reasons.own(email.reason, email.detail)
+    at = email.accepted_at or email.state_at
+    if reason == BY_PERSON:
+        sentence = say(_("a person found out that it arrived at {address}."), address=email.address)
+        evidence = _("The SMTP server itself never answered. The audit log says who found out, and how.")
+    else:
+        took = say(_("the SMTP server took the mail for {address} on {at}."), address=email.address, at=at)
+        why = reasons.because(_("It went by SMTP"), reason) if reason else ""
+        sentence = joined(took, why, _("SMTP gives no delivery reports, so more is not known."))
+        evidence = joined(_("The SMTP server accepted it."), detail)
     return Verdict(
         _("Sent"),
-        _("Amazon SES accepted the mail for %(address)s. Whether it arrived is not reported yet.")
-        % {"address": email.address},
+        sentence,
         "good",
-        _ses_evidence(email),
-        email.accepted_at or email.state_at,
+        evidence,
+        at,
+        _("If it came back, the notice is in the sender's mailbox."),
     )
 
 
-def _delayed(email: Email) -> Verdict:
+def _released(email: Email, known: Known) -> Verdict:
+    reason, _detail = reasons.own(email.reason, email.detail)
+    back = say(_("we handed it back on {at}"), at=email.state_at)
     return Verdict(
-        _("Not yet"),
-        _("Amazon SES has the mail, but the server of %(address)s does not take it yet. SES goes on trying.")
-        % {"address": email.address},
-        "warn",
-        _event_evidence(email),
-        email.state_at,
-    )
-
-
-def _delivered(email: Email) -> Verdict:
-    return Verdict(
-        _("Yes"),
-        _("the mail server of %(address)s took the mail.") % {"address": email.address},
-        "good",
-        _event_evidence(email),
-        email.delivered_at or email.state_at,
-    )
-
-
-def _opened(email: Email) -> Verdict:
-    return Verdict(
-        _("Yes"),
-        _("the mail reached %(address)s and was opened.") % {"address": email.address},
-        "good",
-        _event_evidence(email),
-        email.state_at,
-    )
-
-
-def _clicked(email: Email) -> Verdict:
-    return Verdict(
-        _("Yes"),
-        _("the mail reached %(address)s, and a link in it was followed.") % {"address": email.address},
-        "good",
-        _event_evidence(email),
-        email.state_at,
-    )
-
-
-def _bounced(email: Email) -> Verdict:
-    return Verdict(
-        _("No"),
-        _("the mail to %(address)s came back.") % {"address": email.address} + _because(email),
-        "bad",
-        _event_evidence(email),
-        email.bounced_at or email.state_at,
-        _("Check the address in the user's Moodle profile."),
-    )
-
-
-def _complained(email: Email) -> Verdict:
-    return Verdict(
-        _("Yes"),
-        _("the mail reached %(address)s, and the recipient marked it as spam.") % {"address": email.address},
-        "bad",
-        _event_evidence(email),
-        email.complained_at or email.state_at,
-        _("Speak with the recipient before sending more to this address."),
-    )
-
-
-def _rejected(email: Email) -> Verdict:
-    return Verdict(
-        _("No"),
-        _("Amazon SES accepted the mail and then refused to deliver it.") + _because(email),
-        "bad",
-        _event_evidence(email),
-        email.state_at,
-        _("SES rejects mails in which it finds a virus: check the text and links of the activity."),
-    )
-
-
-def _suppressed(email: Email) -> Verdict:
-    return Verdict(
-        _("No"),
-        _("the mail was stopped before it left.") + _because(email),
-        "quiet",
-        email.detail or _("Checked just before sending."),
-        email.state_at,
-    )
-
-
-def _sent_smtp(email: Email) -> Verdict:
-    return Verdict(
-        _("Sent"),
-        _("the SMTP server accepted the mail for %(address)s. SMTP gives no delivery report.")
-        % {"address": email.address}
-        + _because(email),
-        "good",
-        _("Sent by the fallback route, SMTP."),
-        email.accepted_at or email.state_at,
-    )
-
-
-def _released(email: Email) -> Verdict:
-    return Verdict(
-        _("Unknown"),
-        _("the mail was handed back to Moodle, which sends it with its own cron.") + _because(email),
+        _("Moodle has it"),
+        joined(
+            reasons.because(back, reason), _("Moodle sends it with its own cron, as if we were not there.")
+        ),
         "quiet",
         _("Its row in Moodle has its former values again."),
         email.state_at,
-        _("What happened then is in Moodle's own records."),
+        joined(
+            "" if reason else _("The audit log says who handed it back, and why."),
+            _("What Moodle did with it is in Moodle's own records."),
+        ),
     )
 
 
-def _failed(email: Email) -> Verdict:
+def _failed(email: Email, known: Known) -> Verdict:
+    held = email.reason.startswith(reasons.HELD)
+    sentence = (
+        joined(
+            reasons.because(_("it has not been sent"), email.reason), _("It waits for a person to decide.")
+        )
+        if held
+        else joined(
+            reasons.because(_("it was not sent"), email.reason), _("Nothing more is tried by itself.")
+        )
+    )
     return Verdict(
         _("No"),
-        _("the mail could not be sent, and nothing more is tried.") + _because(email),
+        sentence,
         "bad",
-        email.detail or _("Recorded with its last attempt."),
+        email.detail or _("Its last attempt has the details."),
         email.state_at,
-        reasons.cure(email.reason) or _("A person must decide what happens with it."),
+        joined(
+            reasons.cure(email.reason),
+            _("On the page Fallbacks it can be sent again, sent another way, or marked as dealt with."),
+        ),
     )
 
 
-def _cancelled(email: Email) -> Verdict:
+def _cancelled(email: Email, known: Known) -> Verdict:
+    reason, detail = reasons.own(email.reason, email.detail)
+    if reason == DEALT_WITH:
+        sentence = _("we did not send it; a person dealt with it in another way.")
+    else:
+        sentence = reasons.because(_("a person stopped it before it left"), reason)
     return Verdict(
-        _("No"),
-        _("a person stopped the mail before it left.") + _because(email),
-        "quiet",
-        email.detail or _("The audit log names who and why."),
-        email.state_at,
+        _("No"), sentence, "quiet", detail or _("The audit log names who and why."), email.state_at
     )
 
 
-BY_STATE: dict[EmailState, Callable[[Email], Verdict]] = {
+BY_STATE: dict[EmailState, Callable[[Email, Known], Verdict]] = {
     S.PREPARED: _prepared,
     S.QUEUED: _queued,
     S.SENDING: _sending,
     S.UNCERTAIN: _uncertain,
-    S.ACCEPTED: _accepted,
-    S.DELAYED: _delayed,
-    S.DELIVERED: _delivered,
-    S.OPENED: _opened,
-    S.CLICKED: _clicked,
-    S.BOUNCED: _bounced,
-    S.COMPLAINED: _complained,
-    S.REJECTED: _rejected,
+    S.ACCEPTED: verdicts_ses.accepted,
+    S.DELAYED: verdicts_ses.delayed,
+    S.DELIVERED: verdicts_ses.delivered,
+    S.OPENED: verdicts_ses.delivered,
+    S.CLICKED: verdicts_ses.delivered,
+    S.BOUNCED: verdicts_ses.bounced,
+    S.COMPLAINED: verdicts_ses.complained,
+    S.REJECTED: verdicts_ses.rejected,
     S.SUPPRESSED: _suppressed,
     S.SENT_SMTP: _sent_smtp,
     S.RELEASED: _released,
@@ -285,15 +251,21 @@ BY_STATE: dict[EmailState, Callable[[Email], Verdict]] = {
 }
 
 
-def verdict(email: Email) -> Verdict:
+def verdict(email: Email, known: Known = NOTHING) -> Verdict:
     """What became of one email, as a sentence with its evidence (design §4, §7)."""
-    found = BY_STATE[EmailState(email.state)](email)
+    found = BY_STATE[EmailState(email.state)](email, known)
+    if email.reason == ALSO_BY_SES:
+        found = verdicts_ses.also(email, found)
+    if known.suppression and email.reason != ADDRESS_SUPPRESSED:
+        found = with_suppression(found, known.suppression)
     if email.sensitive and email.erased_at and found.tone not in {"good", "wait"}:
         return replace(found, cure=f"{_('It carried credentials, which are erased.')} {reset_advice()}")
     return found
 
 
-def user_verdict(newest: Email | None, user_id: int, *, bound: bool = False) -> Verdict:
+def user_verdict(
+    newest: Email | None, user_id: int, known: Known = NOTHING, *, bound: bool = False
+) -> Verdict:
     """Whether a user got their mail, judged by the newest mail addressed to that user.
 
     `newest` is None where we never had a mail for that user: then only Moodle can know. To people who are
@@ -316,4 +288,4 @@ def user_verdict(newest: Email | None, user_id: int, *, bound: bool = False) -> 
             None,
             _("What Moodle itself sent is in Moodle's records."),
         )
-    return verdict(newest)
+    return verdict(newest, known)

@@ -16,11 +16,11 @@ from django.views import View
 from django.views.decorators.cache import never_cache
 from django.views.generic import TemplateView
 
-from emailoffload.dashboard import access, links, overview, paging, preview, suppressed, words
+from emailoffload.dashboard import access, known, links, overview, paging, preview, suppressed, words
 from emailoffload.dashboard.filters import EmailFilter
 from emailoffload.dashboard.resend import family
 from emailoffload.dashboard.tables import EmailTable, RunTable
-from emailoffload.dashboard.timeline import entries
+from emailoffload.dashboard.timeline import entries, reports
 from emailoffload.dashboard.verdicts import verdict
 from emailoffload.outbox import scope
 from emailoffload.outbox.models import Email, Run
@@ -92,19 +92,22 @@ class EmailPage(Page):
     permissions = (access.VIEW_EMAIL,)
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        """The email with its claim, siblings and attempts; five queries."""
+        """The email with its claim, siblings, attempts and events; a dozen queries, however many of these."""
         visible = scope.emails_for(self.request.user)
         email = get_object_or_404(visible.select_related("claim"), pk=_id(self.kwargs["pk"]))
         attempts = list(email.tries.order_by("number")[:ATTEMPTS_SHOWN])
+        told = reports(email)
+        of_it = known.gather([email], self.request.user)[email.pk]
         others = list(visible.filter(claim_id=email.claim_id).exclude(pk=email.pk).order_by("pk")[:100])
         return super().get_context_data(
             email=email,
             claim=email.claim,
-            verdict=verdict(email),
+            verdict=verdict(email, of_it),
+            reported=bool(email.accepted_at and email.route == "ses") or bool(told.events),
             family=family(email, others),
             suppression=suppressed.of(email.address, self.request.user),
             sensitive=preview.is_secret(email),
-            timeline=entries(email, attempts),
+            timeline=entries(email, attempts, told, of_it),
             links=links.moodle(email.claim),
             reminder=words.reminder(email.claim.ordinal, email.claim.is_last),
             **kwargs,

@@ -20,7 +20,9 @@ REASONS = {
     EmailState.UNCERTAIN: "ReadTimeoutError",
     EmailState.SUPPRESSED: "not_enrolled",
     EmailState.FAILED: "MessageRejected",
-    EmailState.BOUNCED: "",
+    EmailState.BOUNCED: "bounced_permanent",
+    EmailState.REJECTED: "ses_rejected",
+    EmailState.DELAYED: "delivery_delayed",
     EmailState.RELEASED: "deadline",
 }
 HTML = (
@@ -113,6 +115,8 @@ def make_email(state: str = EmailState.ACCEPTED, claim: Claim | None = None, **c
         "message_id": f"0102018f{number:08x}-aaaabbbb-cccc-dddd-eeee-ffff00001111-000000" if taken else "",
         "accepted_at": due + timedelta(seconds=2) if taken or state == EmailState.SENT_SMTP else None,
         "delivered_at": due + timedelta(seconds=9) if state in _ARRIVED else None,
+        "opened_at": due + timedelta(minutes=2) if state in (EmailState.OPENED, EmailState.CLICKED) else None,
+        "clicked_at": due + timedelta(minutes=3) if state == EmailState.CLICKED else None,
         "bounced_at": due + timedelta(seconds=9) if state == EmailState.BOUNCED else None,
         "complained_at": due + timedelta(hours=1) if state == EmailState.COMPLAINED else None,
     }

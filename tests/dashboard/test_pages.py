@@ -318,11 +318,11 @@ def test_one_email_costs_the_same_whatever_belongs_to_it(
     email = make_email(claim=claim)
     address = reverse("email", args=[email.pk])
     support.get(address)
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(12):
         support.get(address)
     for _ in range(20):
         make_email(claim=claim)
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(12):
         support.get(address)
 
 
@@ -371,10 +371,7 @@ def test_a_user_page_answers_with_the_newest_mail_to_the_user_themself(support: 
     make_email(EmailState.DELIVERED)
     make_email(EmailState.FAILED, role="thirdparty", address="hr@example.org")
     page = text(support, "/users/15093/")
-    assert (
-        "<strong>Yes:</strong> the mail server of ada@example.org took the mail."
-        in page.split("In Moodle</h2>")[0]
-    )
+    assert "<strong>Yes:</strong> delivered to ada@example.org on " in page.split("In Moodle</h2>")[0]
     assert page.count("<strong>No:</strong>") == 2
 
 
