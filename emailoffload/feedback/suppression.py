@@ -99,8 +99,11 @@ class _Past:
 
 
 def _judge_anew(addresses: Sequence[str], now: datetime) -> int:
-    expire(now, addresses)
     rows = {row.address: row for row in Suppression.objects.filter(active_key__in=addresses)}
+    over = [address for address, row in rows.items() if row.until and row.until <= now]
+    if over:
+        expire(now, over)
+        rows = {address: row for address, row in rows.items() if address not in over}
     past = _past(addresses, now)
     facts, events = _facts(addresses)
     arrived = _arrivals(address for address, found in facts.items() if _counts(found))

@@ -9,6 +9,7 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
+from emailoffload.actions.release import release
 from emailoffload.actions.resend import resend, why_not
 from emailoffload.feedback import suppression
 from emailoffload.outbox import intents
@@ -147,6 +148,19 @@ def test_what_waits_for_smtp_does_not_leave_either(sink: Any, source: Source) ->
     assert (done.counts["smtp"], done.counts["suppressed"]) == (1, 1)
     assert state_of(barred.address) == ("suppressed", ADDRESS_SUPPRESSED)
     assert len(sink.taken) == 1
+
+
+def test_a_claim_of_which_a_mail_was_suppressed_is_not_handed_back_to_moodle(
+    moodle: Moodle, ses: SandboxSES
+) -> None:
+    CopyRule.objects.create(name="HR", kind="fixed", value="hr@example.org")
+    (_row, user), *_ = soon(moodle, 1)
+    bar(address_of(moodle, user))
+    intercept.run()
+    before = moodle.rows(ROWS)
+    (outcome,) = release([Claim.objects.get().pk], actor="sam", reason="tried")
+    assert not outcome.released
+    assert moodle.rows(ROWS) == before
 
 
 def test_a_mail_to_a_suppressed_address_is_not_sent_again_until_somebody_lifts_it() -> None:
