@@ -37,7 +37,7 @@ class TestSettling:
         (outcome,) = settle([email.pk], decision="accepted", actor="anna", reason="the learner has it")
         email.refresh_from_db()
         assert (outcome.state, email.state, email.accepted_at) == ("accepted", "accepted", None)
-        assert "a person found out" in verdict(email).evidence
+        assert "a person found out" in verdict(email).sentence
         entry = AuditEntry.objects.get()
         assert (entry.actor, entry.action, entry.reason) == ("anna", "settle", "the learner has it")
         assert entry.details == {"decision": "accepted", "state": "accepted"}
