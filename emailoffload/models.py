@@ -12,6 +12,7 @@ from emailoffload.outbox.models import (
     Shadow,
     State,
 )
+from emailoffload.outbox.reconciliation import ReconcileFinding
 from emailoffload.policy.models import CopyRule, GroupCompany, RoutingRule, SensitiveTemplate
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Email",
     "GroupCompany",
     "Lease",
+    "ReconcileFinding",
     "RoutingRule",
     "RowError",
     "Run",
