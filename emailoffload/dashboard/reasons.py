@@ -38,6 +38,7 @@ WORKER: Final[Mapping[str, Promise]] = {
     "content_missing": gettext_lazy("its content is no longer stored"),
     "content_key": gettext_lazy("its content was encrypted with a key that is not among CONTENT_KEYS"),
     "content_damaged": gettext_lazy("its stored content is damaged"),
+    "refused": gettext_lazy("Amazon SES refused the mail"),
     "MessageRejected": gettext_lazy("Amazon SES refused the mail"),
     "BadRequestException": gettext_lazy("Amazon SES refused the form of the mail"),
 }
@@ -50,6 +51,7 @@ CURES: Final[Mapping[str, Promise]] = {
         "company's template in IOMAD; then send it again."
     ),
     "content_key": gettext_lazy("Add the former key to the setting CONTENT_KEYS, after the present one."),
+    "refused": gettext_lazy("Its last attempt names what SES refuses."),
     "MessageRejected": gettext_lazy("Its last attempt names what SES refuses: correct that first."),
     "BadRequestException": gettext_lazy("Its last attempt names what SES refuses: correct that first."),
 }
@@ -58,6 +60,9 @@ ANSWERS: Final[Mapping[str, str]] = {
     **errors.NOT_TRANSMITTED,
     **errors.LOCAL,
     **errors.ACCOUNT,
+    **errors.QUOTA,
+    **errors.IDENTITY,
+    **errors.PERMANENT,
 }
 """Codes of SES and its SDK: what happened, then how to cure it."""
 
@@ -81,7 +86,7 @@ def meaning(code: str) -> str:
         return ANSWERS[code].partition(". ")[0].rstrip(".")
     if code in errors.THROTTLED:
         return _("Amazon SES asked to send more slowly")
-    if code != code.lower():
+    if code != code.lower() or code.isdigit():
         return _("the answer was %(code)s") % {"code": code}
     return source_meaning(code)
 

@@ -82,6 +82,7 @@ ATTEMPT_OUTCOMES: Final[Mapping[str, Text]] = {
     "permanent": gettext_lazy("refused for good"),
     "identity": gettext_lazy("refused for its sender"),
     "account": gettext_lazy("refused for the whole account"),
+    "quota": gettext_lazy("24-hour quota used up"),
     "unknown": gettext_lazy("answer unknown"),
 }
 ROUTES: Final[Mapping[str, Text]] = {

@@ -1,17 +1,18 @@
 """Is delivery likely, and for how many mails? Asked before anything is claimed (design §3.3, promise P5).
 
 The breaker is a row of the table State: what refused us, and until when nobody tries. It opens when SES
-refuses the account or cannot be reached, and closes with the first mail that SES takes.
+refuses the account or cannot be reached, and closes with the first mail that SES takes. A used-up 24-hour quota
+opens it for a minute at a time: then GetAccount is asked, and no mail is tried before it says that there is room.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from django.conf import settings
 
-from emailoffload.delivery import rate
+from emailoffload.delivery import errors, rate
 from emailoffload.delivery.errors import Outcome
 from emailoffload.outbox.models import Email, State
 from emailoffload.outbox.states import EmailState
@@ -19,6 +20,8 @@ from emailoffload.outbox.states import EmailState
 BREAKER = "ses_breaker"
 SHORTEST, LONGEST = 30.0, 300.0
 """Seconds that the breaker stays open: the first time, and at most (doubled each time in between)."""
+QUOTA_SECONDS = 60.0
+"""The same for the 24-hour quota, each time: it frees itself bit by bit, and asking GetAccount costs nothing."""
 MOST_QUEUED = 200_000
 """However fast the account is, the outbox holds no more than this."""
 MOST_PROBES = 20
@@ -33,6 +36,8 @@ class Breaker:
     why: str
     open_until: float
     times: int
+    kind: str = ""
+    """The outcome's kind."""
 
     @property
     def open(self) -> bool:
@@ -47,15 +52,18 @@ def breaker() -> Breaker | None:
 
 
 def trip(outcome: Outcome) -> Breaker:
-    """Open the breaker because of `outcome`; each time in a row for twice as long."""
+    """Open the breaker because of `outcome`; each time in a row for twice as long, but for the 24-hour quota."""
     last = breaker()
     if last and last.open:
         return last
     times = last.times + 1 if last else 1
     seconds = min(LONGEST, SHORTEST * 2 ** min(times - 1, 10))
-    opened = Breaker(outcome.code, outcome.message, time.time() + seconds, times)
-    value = {"code": opened.code, "why": opened.why, "open_until": opened.open_until, "times": times}
-    State.objects.update_or_create(name=BREAKER, defaults={"value": value})
+    if outcome.kind == "quota":
+        seconds = QUOTA_SECONDS
+        # What was known of the quota may not be true any more: others send with the same account.
+        rate.expire()
+    opened = Breaker(outcome.code, outcome.message, time.time() + seconds, times, outcome.kind)
+    State.objects.update_or_create(name=BREAKER, defaults={"value": asdict(opened)})
     return opened
 
 
@@ -76,8 +84,9 @@ def refusal(known: rate.Known) -> Outcome | None:
         return problem
     account = known.account
     if account and not problem and not account.sending_enabled:
-        words = "SES has sending switched off for this account. See 'Account dashboard' in SES."
-        return Outcome("account", "SendingDisabled", words)
+        return Outcome("account", "SendingDisabled", errors.ACCOUNT["SendingDisabled"])
+    if rate.available_24h(known) == 0:
+        return Outcome("quota", errors.DAILY_QUOTA, errors.QUOTA[errors.DAILY_QUOTA])
     return None
 
 
@@ -90,8 +99,6 @@ def healthy() -> tuple[bool, str]:
     refused = refusal(known)
     if refused:
         return False, f"{refused.code}: {refused.message}"
-    if rate.available_24h(known) == 0:
-        return False, "DailyQuota: The 24-hour quota of the SES account is used up."
     return True, ""
 
 

@@ -25,7 +25,7 @@ from django.conf import settings
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
-from emailoffload.delivery import health, pace, rate, ses
+from emailoffload.delivery import errors, health, pace, rate, ses
 from emailoffload.delivery.errors import Outcome
 from emailoffload.outbox import content, switches, transitions
 from emailoffload.outbox.models import Email
@@ -318,8 +318,7 @@ class _Pass:
         self.ready.extend(batch.jobs)
         self.ours |= batch.leased
         if batch.used_up and not self.in_flight and not self.ready:
-            words = "The 24-hour quota of the SES account is used up. Mails wait until it allows more."
-            self._stop(Outcome("account", "DailyQuota", words))
+            self._stop(Outcome("quota", errors.DAILY_QUOTA, errors.QUOTA[errors.DAILY_QUOTA]))
         if not batch.jobs:
             if not self.in_flight and not self.ready:
                 self._stop_if_all_refused()
@@ -351,7 +350,7 @@ class _Pass:
     def _judge(self, outcome: Outcome) -> None:
         """What one outcome says about SES as a whole."""
         self.refused.count(outcome)
-        if outcome.kind == "account":
+        if outcome.kind in errors.WHOLE_ACCOUNT:
             self._stop(outcome)
         elif outcome.kind in {"not_transmitted", "unknown"} and outcome.code != content.UnknownKey.code:
             self.no_answer += 1

@@ -35,7 +35,7 @@ NOTHING_LEFT = {
     "throttle": "deadline",
     "reject": "MessageRejected",
     "pause": "account:SendingPausedException",
-    "quota": "account:TooManyRequestsException",
+    "quota": "account:DailyQuota",
     "denied": "account:AccessDeniedException",
     "refused": "deadline",
 }
