@@ -19,6 +19,7 @@ def wanted() -> dict[str, tuple[str, str]]:
     table = {
         f"{NAME}intercept": (f"{MODULE}.intercept", "*/4 * * * *"),
         f"{NAME}recover": (f"{MODULE}.recover", every_minute),
+        f"{NAME}reconcile": (f"{MODULE}.reconcile", "17 * * * *"),
     }
     for slot in range(1, settings.DISPATCH_SLOTS + 1):
         table[f"{NAME}dispatch {slot}"] = (f"{MODULE}.dispatch", every_minute)

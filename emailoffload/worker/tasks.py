@@ -17,6 +17,7 @@ from emailoffload.worker import dispatch as dispatcher
 from emailoffload.worker import fallback as falling_back
 from emailoffload.worker import intercept as interceptor
 from emailoffload.worker import lease, stopping
+from emailoffload.worker import reconcile as reconciler
 from emailoffload.worker import recover as recovery
 
 MODULE = __name__
@@ -78,6 +79,12 @@ def fallback() -> dict[str, Any]:
     """One pass of the fallback, without waiting for the next recovery: the breaker has opened."""
     with _in_worker():
         return falling_back.run().as_dict()
+
+
+def reconcile() -> dict[str, Any]:
+    """One pass of the reconciler."""
+    with _in_worker():
+        return reconciler.run().as_dict()
 
 
 def dispatch_soon() -> int:

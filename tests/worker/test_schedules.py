@@ -30,13 +30,14 @@ def table() -> set[tuple[str, str, str, int]]:
 EXPECTED = {
     ("Email Offload: intercept", "intercept", "*/4 * * * *", -1),
     ("Email Offload: recover", "recover", "* * * * *", -1),
+    ("Email Offload: reconcile", "reconcile", "17 * * * *", -1),
     ("Email Offload: dispatch 1", "dispatch", "* * * * *", -1),
     ("Email Offload: dispatch 2", "dispatch", "* * * * *", -1),
 }
 
 
 def test_the_schedules_are_created_once_and_left_alone_afterwards() -> None:
-    assert schedules.ensure() == {"created": 4}
+    assert schedules.ensure() == {"created": 5}
     assert table() == EXPECTED
     next_runs = list(Schedule.objects.values_list("next_run", flat=True))
     assert not schedules.ensure()
