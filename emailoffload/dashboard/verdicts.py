@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
+from django.conf import settings
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from emailoffload.actions.resend import reset_advice
-from emailoffload.actions.settle import BY_PERSON, deadline
+from emailoffload.actions.settle import BY_PERSON
 from emailoffload.dashboard import reasons, words
 from emailoffload.outbox.models import Email
 from emailoffload.outbox.states import EmailState
+from emailoffload.worker import uncertain
 
 Tone = Literal["good", "wait", "warn", "bad", "quiet"]
 S = EmailState
@@ -97,11 +99,26 @@ def _sending(email: Email) -> Verdict:
     )
 
 
+ROUTES = {"resend": "ses", "smtp": "smtp"}
+"""By UNCERTAIN_POLICY: the route of the second try."""
+
+
 def _countdown(email: Email) -> str:
     """How long evidence is still waited for, in words."""
-    left = deadline(email) - timezone.now()
+    left = uncertain.deadline(email) - timezone.now()
+    policy = settings.UNCERTAIN_POLICY
     if left.total_seconds() <= 0:
+        if policy != "hold" and not uncertain.ruled_out(email):
+            return _(
+                "No evidence came in time: it is sent once more by %(route)s as soon as that can be."
+            ) % {"route": words.route(ROUTES[policy])}
         return _("No evidence came in time: a person must find out and settle it, on the page Fallbacks.")
+    then = (
+        _(" Then it is sent once more by %(route)s, if that has not been done yet and it is still owed.")
+        % {"route": words.route(ROUTES[policy])}
+        if policy in ROUTES
+        else ""
+    )
     hours, minutes = divmod(int(left.total_seconds()) // 60, 60)
     values = {"hours": hours, "minutes": minutes}
     return (
@@ -109,7 +126,7 @@ def _countdown(email: Email) -> str:
             "Evidence is waited for during another %(hours)d h %(minutes)02d min; a person may settle it before."
         )
         % values
-    )
+    ) + then
 
 
 def _uncertain(email: Email) -> Verdict:

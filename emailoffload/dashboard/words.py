@@ -84,6 +84,7 @@ ATTEMPT_OUTCOMES: Final[Mapping[str, Text]] = {
     "account": gettext_lazy("refused for the whole account"),
     "quota": gettext_lazy("24-hour quota used up"),
     "unknown": gettext_lazy("answer unknown"),
+    "not_arrived": gettext_lazy("did not arrive, as a person found out"),
 }
 ROUTES: Final[Mapping[str, Text]] = {
     "ses": gettext_lazy("Amazon SES"),
@@ -111,6 +112,7 @@ COUNTS: Final[Mapping[str, Text]] = {
     "unreleased": gettext_lazy("could not be handed back"),
     "leases_freed": gettext_lazy("mails freed"),
     "sends_uncertain": gettext_lazy("sends became uncertain"),
+    "uncertain_resent": gettext_lazy("uncertain mails sent once more"),
     "shadows_compared": gettext_lazy("shadows compared"),
     "shadows_forgotten": gettext_lazy("old shadows forgotten"),
     "passes_interrupted": gettext_lazy("passes were interrupted"),

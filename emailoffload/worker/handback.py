@@ -37,7 +37,8 @@ from django.utils.translation import gettext as _
 from emailoffload.moodle import claims, cronlock
 from emailoffload.moodle.errors import TaskMissing
 from emailoffload.moodle.targets import REENGAGEMENT
-from emailoffload.outbox.models import AuditEntry, Claim, Email
+from emailoffload.outbox import transitions
+from emailoffload.outbox.models import Attempt, AuditEntry, Claim, Email
 from emailoffload.outbox.states import LEFT as LEFT_STATES
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.sources import registry
@@ -207,6 +208,9 @@ def _reserve(claim_ids: Sequence[int]) -> tuple[list[Claim], dict[int, Released]
                 waiting[claim_id] += 1
             else:
                 gone.add(claim_id)
+        # A try without an answer that `uncertain` was followed by another one, in which nothing was transmitted.
+        unanswered = Attempt.objects.filter(email__claim__in=list(found), outcome=transitions.NO_ANSWER)
+        gone |= set(unanswered.values_list("email__claim_id", flat=True))
         reserved = []
         for claim_id in claim_ids:
             claim = found.get(claim_id)

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -66,20 +67,24 @@ def want(causes: dict[int, str], now: datetime, *, only_waiting: bool = True) ->
             by_cause.setdefault(causes[pk][:LONGEST_CAUSE], []).append(pk)
         for cause, ids in by_cause.items():
             done |= set(ids)
-            Email.objects.filter(pk__in=ids).update(
-                state=S.QUEUED,
-                state_at=now,
-                route=ROUTE,
-                lease=WANTED,
-                leased_until=now + FOREVER,
-                reason=cause,
-                next_try_at=now,
-                deadline_at=now + timedelta(seconds=settings.SEND_DEADLINE_SECONDS),
-            )
+            Email.objects.filter(pk__in=ids).update(**set_aside(now), reason=cause)
     return done
 
 
 def wanted() -> QuerySet[Email]:
+def set_aside(now: datetime) -> dict[str, Any]:
+    """The columns of a mail that is set aside for SMTP."""
+    return {
+        "state": S.QUEUED,
+        "state_at": now,
+        "route": ROUTE,
+        "lease": WANTED,
+        "leased_until": now + FOREVER,
+        "next_try_at": now,
+        "deadline_at": now + timedelta(seconds=settings.SEND_DEADLINE_SECONDS),
+    }
+
+
     """Mails that are set aside for SMTP."""
     return Email.objects.filter(state=S.QUEUED, lease=WANTED)
 
