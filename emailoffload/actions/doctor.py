@@ -8,11 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from emailoffload.actions.diagnosis import amazon, background, mail_server, moodle, ours, queue
+from emailoffload.actions.diagnosis import (
+    amazon,
+    background,
+    mail_server,
+    moodle,
+    ours,
+    outbox,
+    queue,
+    rules,
+)
 from emailoffload.actions.diagnosis.finding import Finding, examine
 
 LOOKS = [
-    *ours.LOOKS, *moodle.LOOKS, *queue.LOOKS, *amazon.LOOKS, *mail_server.LOOKS, *background.LOOKS,
+    *ours.LOOKS, *moodle.LOOKS, *queue.LOOKS, *rules.LOOKS, *amazon.LOOKS, *mail_server.LOOKS,
+    *background.LOOKS, *outbox.LOOKS,
 ]  # fmt: skip
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.utils import timezone
 
 from emailoffload.delivery import errors, rate
 from emailoffload.delivery.errors import Outcome
-from emailoffload.outbox.models import Email, State
+from emailoffload.outbox.models import Attempt, Email, State
 from emailoffload.outbox.states import EmailState
 
 BREAKER = "ses_breaker"
@@ -22,6 +24,8 @@ SHORTEST, LONGEST = 30.0, 300.0
 """Seconds that the breaker stays open: the first time, and at most (doubled each time in between)."""
 QUOTA_SECONDS = 60.0
 """The same for the 24-hour quota, each time: it frees itself bit by bit, and asking GetAccount costs nothing."""
+STUCK_SECONDS = 180.0
+"""Mails that are due for so long, while nothing is sent at all, mean that no dispatcher is at work."""
 MOST_QUEUED = 200_000
 """However fast the account is, the outbox holds no more than this."""
 MOST_PROBES = 20
@@ -38,6 +42,8 @@ class Breaker:
     times: int
     kind: str = ""
     """The outcome's kind."""
+    since: float = 0.0
+    """When it opened first, of these times in a row."""
 
     @property
     def open(self) -> bool:
@@ -62,7 +68,9 @@ def trip(outcome: Outcome) -> Breaker:
         seconds = QUOTA_SECONDS
         # What was known of the quota may not be true any more: others send with the same account.
         rate.expire()
-    opened = Breaker(outcome.code, outcome.message, time.time() + seconds, times, outcome.kind)
+    now = time.time()
+    since = (last.since if last else 0.0) or now
+    opened = Breaker(outcome.code, outcome.message, now + seconds, times, outcome.kind, since)
     State.objects.update_or_create(name=BREAKER, defaults={"value": asdict(opened)})
     return opened
 
@@ -99,7 +107,31 @@ def healthy() -> tuple[bool, str]:
     refused = refusal(known)
     if refused:
         return False, f"{refused.code}: {refused.message}"
+    since = stuck_since()
+    if since:
+        return False, (
+            f"{NOT_DRAINING}: Mails are due since {since:%Y-%m-%d %H:%M:%S} UTC and nothing is sent: "
+            "no dispatcher is at work, or sending is paused."
+        )
     return True, ""
+
+
+NOT_DRAINING = "NotDraining"
+
+
+def stuck_since() -> datetime | None:
+    """Since when free mails are due while nobody sends; None while the outbox drains, however slowly.
+
+    A dispatcher that works off a backlog begins attempts all the time, so old mails alone say nothing. Two queries.
+    """
+    now = timezone.now()
+    patience = timedelta(seconds=STUCK_SECONDS)
+    free = Email.objects.filter(state=EmailState.QUEUED, next_try_at__lt=now - patience, lease="")
+    oldest = free.order_by("next_try_at").values_list("next_try_at", flat=True).first()
+    if oldest is None:
+        return None
+    newest = Attempt.objects.order_by("-pk").values_list("started_at", flat=True).first()
+    return None if newest and newest > now - patience else oldest
 
 
 @dataclass(slots=True)

@@ -16,13 +16,12 @@ import logging
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import OperationalError, connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from emailoffload.delivery import errors, health, pace, rate, ses
@@ -31,6 +30,7 @@ from emailoffload.outbox import content, switches, transitions
 from emailoffload.outbox.models import Email
 from emailoffload.outbox.states import EmailState
 from emailoffload.worker import killpoints, lease, outcomes, runs, stopping
+from emailoffload.worker.patience import Patience
 from emailoffload.worker.recover_sends import recover_sends
 from emailoffload.worker.refused_senders import RefusedSenders
 from emailoffload.worker.senders import Job, Result, Senders
@@ -164,6 +164,7 @@ class _Pass:
         self.result = result
         self.deadline = deadline
         self.token = uuid.uuid4().hex
+        self.patience = Patience()
         self.threads: int = settings.DISPATCH_THREADS
         self.ours: set[int] = set()
         """Ids of all mails that this pass has leased and that have not ended."""
@@ -283,7 +284,7 @@ class _Pass:
                         )
                     )
 
-        _again(write)
+        self.patience.again(write)
         self._settled(ended)
         if self.halt:
             # What has just ended stops this pass: nothing of the next mails was transmitted.
@@ -388,20 +389,4 @@ class _Pass:
             if not stopping.requested():
                 self._stop_if_all_refused()
         finally:
-            _again(lambda: transitions.unlease(self.ours, self.token))
-
-
-def _again(work: Callable[[], object]) -> None:
-    """Do a piece of recording that may be repeated, again after a deadlock or a lost connection.
-
-    What is not recorded becomes uncertain although the answer is known, so it is worth some patience.
-    """
-    for pause in (0.1, 0.5, 2.0, None):
-        try:
-            work()
-            return
-        except OperationalError:
-            if pause is None or connection.in_atomic_block:
-                raise
-            connection.close_if_unusable_or_obsolete()
-            time.sleep(pause)
+            self.patience.again(lambda: transitions.unlease(self.ours, self.token))

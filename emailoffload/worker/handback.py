@@ -35,7 +35,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from emailoffload.moodle import claims, cronlock
-from emailoffload.moodle.errors import TaskMissing
+from emailoffload.moodle.errors import MoodleProblem, TaskMissing
 from emailoffload.moodle.targets import REENGAGEMENT
 from emailoffload.outbox import transitions
 from emailoffload.outbox.models import Attempt, AuditEntry, Claim, Email
@@ -43,7 +43,8 @@ from emailoffload.outbox.states import LEFT as LEFT_STATES
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.sources import registry
 from emailoffload.sources.reengagement.timing import TWO_DAYS
-from emailoffload.worker import killpoints
+from emailoffload.worker import killpoints, trust
+from emailoffload.worker.late_claims import needs_lock
 from emailoffload.worker.recover_intents import finish_releases
 
 BATCH = 500
@@ -54,6 +55,8 @@ LEFT = "left"
 CHANGED = "row_changed"
 CRON_RUNNING = "cron_running"
 LOCK_UNAVAILABLE = "lock_unavailable"
+MOODLE_AWAY = "moodle_unreachable"
+"""Moodle's database cannot be used, or not be relied on, now: try again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +74,14 @@ def hand_back(claim_ids: Sequence[int], *, actor: str, reason: str) -> list[Rele
 
     Refused are claims of which a mail has left or may have left, which Moodle would no longer send (the two-day
     rule of reminders; rows of IOMAD's queue may go back at any time), whose row does not hold our values, or
-    that need the cron lock while it is not to be had. What happens is recorded in the audit log under `actor`.
-    Raises `claims.ClaimUnknown` and database errors; recovery settles claims that were caught in between.
+    that need the cron lock while it is not to be had. While Moodle's database is read-only or older than what we
+    wrote (`trust`) all are refused. What happens is recorded in the audit log under `actor`. Raises
+    `claims.ClaimUnknown` and database errors; recovery settles claims that were caught in between.
     """
+    try:
+        trust.require()
+    except MoodleProblem as problem:
+        return [Released(pk, False, str(problem), MOODLE_AWAY) for pk in claim_ids]
     outcomes: dict[int, Released] = {}
     for part in _rounds(claim_ids):
         for start in range(0, len(part), BATCH):
@@ -102,14 +110,6 @@ def _rounds(claim_ids: Sequence[int]) -> list[list[int]]:
     for claim_id in ids:
         rounds[place[claim_id]].append(claim_id)
     return rounds
-
-
-def needs_lock(claim: Claim, now: int) -> bool:
-    """Whether this claim's row may be restored only under the cron lock, judged at `now` (UNIX seconds)."""
-    if claim.source != REENGAGEMENT or claim.before.get("completed"):
-        return False
-    soonest = min(int(claim.after.get("emailtime", 0)), claim.completiontime)
-    return soonest <= now + settings.CLAIM_MARGIN_SECONDS
 
 
 def _hand_back_batch(claim_ids: Sequence[int], actor: str, reason: str) -> dict[int, Released]:

@@ -15,6 +15,7 @@ from emailoffload.moodle import claims
 from emailoffload.outbox import intents
 from emailoffload.outbox.models import Claim, Email
 from emailoffload.outbox.states import ClaimState, EmailState
+from emailoffload.worker import late_claims, trust
 
 log = logging.getLogger(__name__)
 BATCH = 1000
@@ -25,12 +26,14 @@ WATCH_DROPPED = dt.timedelta(hours=1)
 def recover_intents(now: dt.datetime | None = None) -> dict[str, int]:
     """Settle intents and releases that have been open for longer than the lease; returns counts.
 
-    Keys: claimed, dropped, lost, woken, released, unreleased. Raises database errors; nothing is settled then.
+    Keys: claimed, dropped, lost, woken, undone, released, unreleased. Raises database errors, and MoodleProblem
+    where Moodle's rows cannot be relied on now (`trust`); nothing is settled then.
     """
+    trust.require()
     now = now or timezone.now()
     stale = now - dt.timedelta(seconds=settings.LEASE_SECONDS)
-    counts = dict.fromkeys(("claimed", "dropped", "lost", "woken", "released", "unreleased"), 0)
-    _intended(stale, counts)
+    counts = dict.fromkeys(("claimed", "dropped", "lost", "woken", "undone", "released", "unreleased"), 0)
+    _intended(stale, now, counts)
     _dropped(now, counts)
     _releasing(stale, counts)
     intents.forget_dropped(now - WATCH_DROPPED)
@@ -62,14 +65,16 @@ def _hold(found: Sequence[Claim], rows: Rows, values: Literal["before", "after"]
     }
 
 
-def _intended(stale: dt.datetime, counts: dict[str, int]) -> None:
+def _intended(stale: dt.datetime, now: dt.datetime, counts: dict[str, int]) -> None:
     found = list(Claim.objects.filter(state=ClaimState.INTENDED, created_at__lt=stale).order_by("pk")[:BATCH])
     rows = _rows(found)
     won = _hold(found, rows, "after")
     untouched = _hold(found, rows, "before") - won
     lost = {claim.pk for claim in found} - won - untouched
-    counts["claimed"] += intents.settle(won, lost)
+    undone = late_claims.undo([claim for claim in found if claim.pk in won], now)
+    counts["claimed"] += intents.settle(won - undone, lost | undone)
     counts["lost"] += len(lost)
+    counts["undone"] += len(undone)
     counts["dropped"] += intents.drop(untouched, "the claim was never made")
 
 

@@ -29,6 +29,7 @@ from emailoffload.outbox.models import Claim, Content, Email
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.outbox.transitions import Ended
 from emailoffload.worker import eligibility, killpoints, lease, stopping
+from emailoffload.worker.patience import Patience
 from emailoffload.worker.senders import Job
 
 S = EmailState
@@ -71,7 +72,6 @@ def want(causes: dict[int, str], now: datetime, *, only_waiting: bool = True) ->
     return done
 
 
-def wanted() -> QuerySet[Email]:
 def set_aside(now: datetime) -> dict[str, Any]:
     """The columns of a mail that is set aside for SMTP."""
     return {
@@ -85,6 +85,7 @@ def set_aside(now: datetime) -> dict[str, Any]:
     }
 
 
+def wanted() -> QuerySet[Email]:
     """Mails that are set aside for SMTP."""
     return Email.objects.filter(state=S.QUEUED, lease=WANTED)
 
@@ -138,6 +139,7 @@ class Sending:
         self.until = until
         """When the pass ends (monotonic)."""
         self.token = uuid.uuid4().hex
+        self.patience = Patience()
         self.counts: Counter[str] = Counter()
         self.problem: Outcome | None = None
         """Why the server takes nothing now."""
@@ -253,17 +255,27 @@ class Sending:
         ended = Ended(
             pk, state, outcome.kind, now, next_try, reason, outcome.code, outcome.message, outcome.message_id
         )
-        with transaction.atomic():
-            if state == S.SENT_SMTP:
-                # That the server took it is a fact, also where recovery has meanwhile called it uncertain.
-                transitions.move(
-                    [pk], S.SENT_SMTP, now=now, accepted_at=now, reason=letter.cause, detail="", route=ROUTE
-                )
-            transitions.record([ended], self.token, self.held.holder, now=now)
-            if state == S.QUEUED:
-                # In the same transaction: no dispatcher sees it without a lease.
-                back = Email.objects.filter(pk=pk, state=S.QUEUED, lease="", route=ROUTE)
-                back.update(lease=WANTED, leased_until=now + FOREVER)
+
+        def write() -> None:
+            with transaction.atomic():
+                if state == S.SENT_SMTP:
+                    # That the server took it is a fact, also where recovery has meanwhile called it uncertain.
+                    transitions.move(
+                        [pk],
+                        S.SENT_SMTP,
+                        now=now,
+                        accepted_at=now,
+                        reason=letter.cause,
+                        detail="",
+                        route=ROUTE,
+                    )
+                transitions.record([ended], self.token, self.held.holder, now=now)
+                if state == S.QUEUED:
+                    # In the same transaction: no dispatcher sees it without a lease.
+                    back = Email.objects.filter(pk=pk, state=S.QUEUED, lease="", route=ROUTE)
+                    back.update(lease=WANTED, leased_until=now + FOREVER)
+
+        self.patience.again(write)
 
 
 def take_back() -> int:

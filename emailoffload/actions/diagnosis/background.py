@@ -64,8 +64,34 @@ def outcomes() -> Found:
     return ok(_("The last passes did their work."))
 
 
+PERIODS = {"intercept": 240, "dispatch": 60, "recover": 60}
+"""How often a pass of each kind begins, in seconds."""
+MISSED = 3
+
+
+def lag() -> Found:
+    """Passes of each kind begin when they should."""
+    now = timezone.now()
+    held = " ".join(Lease.objects.filter(expires_at__gt=Now()).values_list("name", flat=True))
+    for kind, period in PERIODS.items():
+        last = Run.objects.filter(kind=kind).order_by("-id").values_list("started_at", flat=True).first()
+        if last is None or kind in held:
+            continue
+        silence = (now - last).total_seconds()
+        if silence > MISSED * period + settings.DISPATCH_BUDGET_SECONDS:
+            return warning(
+                _(
+                    "The last %(kind)s pass began %(minutes)d minutes ago; one should begin every %(period)d s."
+                )
+                % {"kind": kind, "minutes": silence / 60, "period": period},
+                _("The worker is alive but does not get on: look at its log, and at the queue of its tasks."),
+            )
+    return ok(_("Passes begin when they should."))
+
+
 LOOKS = [
     Look("worker.schedules", gettext_lazy("Schedules"), scheduled, ("database.migrated",)),
     Look("worker.heartbeat", gettext_lazy("The worker"), heartbeat, ("database.migrated",)),
+    Look("worker.lag", gettext_lazy("Passes in time"), lag, ("database.migrated", "worker.heartbeat")),
     Look("worker.outcomes", gettext_lazy("The last passes"), outcomes, ("database.migrated",)),
 ]
