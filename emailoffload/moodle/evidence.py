@@ -95,7 +95,7 @@ def notices(user_ids: Collection[int], since: int, until: int) -> dict[int, list
         with connection.cursor() as cursor:
             cursor.execute(
                 f"SELECT useridto, timecreated, subject FROM {table} WHERE useridto IN ({marks})"  # noqa: S608
-                " AND component = %s AND timecreated BETWEEN %s AND %s ORDER BY timecreated, id",
+                " AND component = %s AND timecreated BETWEEN %s AND %s ORDER BY timecreated",
                 [*part, COMPONENT, since, until],
             )
             for user_id, at, subject in cursor.fetchall():
