@@ -29,6 +29,7 @@ def ask() -> Server | None:
     connection = connections["moodle"]
     if connection.vendor != "mysql":
         return None
+    connection.close_if_unusable_or_obsolete()  # one that was lost with a restart is made anew
     with connection.cursor() as cursor:
         marks = ", ".join(["%s"] * len(_NAMES))
         cursor.execute(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({marks})", _NAMES)
