@@ -22,6 +22,7 @@ WORKER: Final[Mapping[str, Promise]] = {
     "interrupted": gettext_lazy("the process that was sending it ended without a word"),
     "stopped": gettext_lazy("the dispatcher was stopped before it sent this"),
     "moodle_unreachable": gettext_lazy("Moodle could not be asked whether it is still owed"),
+    "moodle_outdated": gettext_lazy("Moodle's database is older than our last claims, so it is not believed"),
     "recheck_failed": gettext_lazy("the check whether it is still owed failed"),
     "paused": gettext_lazy("sending was paused for longer than its deadline"),
     "drain": gettext_lazy("the worker was about to be stopped"),
@@ -33,6 +34,7 @@ WORKER: Final[Mapping[str, Promise]] = {
     "smtp_refused": gettext_lazy("the SMTP server refused the mail"),
     "smtp_busy": gettext_lazy("the SMTP server asked to try again later"),
     "smtp_no_answer": gettext_lazy("the SMTP server took the mail and never answered"),
+    "claim_unclear": gettext_lazy("it cannot be seen whether Moodle has sent it"),
     "settled_by_person": gettext_lazy("a person found out that it arrived"),
     "dealt_with": gettext_lazy("a person dealt with it in another way"),
     "content_missing": gettext_lazy("its content is no longer stored"),
@@ -43,6 +45,10 @@ WORKER: Final[Mapping[str, Promise]] = {
     "BadRequestException": gettext_lazy("Amazon SES refused the form of the mail"),
 }
 CURES: Final[Mapping[str, Promise]] = {
+    "claim_unclear": gettext_lazy(
+        "A process was killed, and Moodle went on with its row. Ask the recipient, or look into the log of "
+        "Moodle's mail server; then send it, or mark it as dealt with."
+    ),
     "smtp_login": gettext_lazy("Check user and password in EMAIL_URL."),
     "smtp_recipient": gettext_lazy("Check the address in the user's Moodle profile."),
     "deadline": gettext_lazy("Its attempts say what stood in the way."),

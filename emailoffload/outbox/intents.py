@@ -20,6 +20,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from emailoffload.moodle.targets import TARGETS
 from emailoffload.outbox import bulk, content, deadlocks
 from emailoffload.outbox.models import Claim, Content, Email, Run
 from emailoffload.outbox.states import ClaimState, EmailState
@@ -80,7 +81,16 @@ def intent_key(candidate: Candidate) -> str:
 
 
 def _key(source: str, row_id: int, before: Mapping[str, int | None]) -> str:
-    return f"{source}:{row_id}:" + ":".join(str(before[name]) for name in sorted(before))
+    return f"{source}:{row_id}:" + ":".join(str(value) for value in _written(source, before))
+
+
+def _written(source: str, values: Mapping[str, int | None]) -> tuple[int | None, ...]:
+    """The values of the columns that a claim writes.
+
+    What is only compared does not tell one mail from another: Moodle may mark a row as completed at any time,
+    and the mail that is owed stays the same, with the same values to be written.
+    """
+    return tuple(values[name] for name in sorted(TARGETS[source].written))
 
 
 def moment(seconds: int) -> dt.datetime:
@@ -127,7 +137,9 @@ def _taken(candidates: Sequence[Candidate]) -> dict[int, str]:
         if state != ClaimState.RELEASED:
             # Whether it was made is read from the row, which must not go on to the next reminder before.
             taken[row_id] = reasons.CLAIM_IN_PROGRESS
-        elif before == dict(by_row[row_id].before):
+        elif _written(by_row[row_id].source, before) == _written(
+            by_row[row_id].source, by_row[row_id].before
+        ):
             taken.setdefault(row_id, reasons.HANDED_BACK)
     return taken
 
@@ -274,7 +286,7 @@ def _wake(claim: Claim, now: dt.datetime) -> bool:
     """
     key = _key(claim.source, claim.row_id, claim.before)
     holder = Claim.objects.select_for_update().filter(intent_key=key).first()
-    if holder is not None and holder.after == claim.after:
+    if holder is not None and _written(claim.source, holder.after) == _written(claim.source, claim.after):
         _lose([claim.pk], now, "another process holds this row")
         return False
     claim.state = ClaimState.CLAIMED
