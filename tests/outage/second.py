@@ -13,7 +13,7 @@ from emailoffload.sandbox import mariadb
 from tests import settings as test_settings
 from tests.mariadb import Server
 
-OPTIONS = ("--innodb-buffer-pool-size=64M",)
+OPTIONS = ("--innodb-buffer-pool-size=64M", "--server-id=2")
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -12,10 +12,12 @@ from django.conf import settings
 from django.db import connections
 from django.utils import timezone
 
-from emailoffload.moodle import claims, cronlock
+from emailoffload.moodle import claims, cronlock, guard
 from emailoffload.outbox import intents
 from emailoffload.outbox.models import Claim, Email, Run
 from emailoffload.sandbox.ses_server import SandboxSES
+from emailoffload.sources import registry
+from emailoffload.sources.protocol import Row
 from emailoffload.worker import intercept, recover
 from emailoffload.worker.recover_intents import recover_intents
 from tests.conftest import Moodle
@@ -48,7 +50,8 @@ def claim_states() -> list[str]:
 
 def once_while_claiming(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
     """Let something happen between the beginning of the claim's transaction and its first statement."""
-    whole, done = claims._statements, []
+    whole = claims._statements
+    done: list[bool] = []
 
     def statements(*args: Any) -> Iterator[str]:
         if not done:
@@ -83,16 +86,18 @@ def test_a_restart_in_the_middle_of_a_claim_leaves_moodles_rows_and_the_next_pas
 
 def committed_and_gone(owed: Second, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server dies after the commit and before its answer."""
-    whole, done = connections["moodle"].__class__._commit, []
+    backend: Any = connections["moodle"].__class__
+    whole = backend._commit
+    done: list[bool] = []
 
     def commit(connection: Any) -> None:
         whole(connection)
-        if connection.alias == "moodle" and not done and claims.guard._writing.get():
+        if connection.alias == "moodle" and not done and guard._writing.get():
             done.append(True)
             owed.kill()
             connection.cursor().execute("SELECT 1")
 
-    monkeypatch.setattr(connections["moodle"].__class__, "_commit", commit)
+    monkeypatch.setattr(backend, "_commit", commit)
     result = intercept.run()
     assert done and result.claimed == 0 and "broke during a claim" in result.refused
     owed.start()
@@ -175,13 +180,13 @@ def test_a_server_that_does_not_answer_ends_the_pass_within_its_patience(
 def test_a_pass_that_cannot_read_rows_is_refused_and_not_failed(
     owed: Second, ses: SandboxSES, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = intercept.registry.find
+    whole = registry.find
 
-    def find(*args: Any) -> Iterable[Any]:
+    def find(*args: Any) -> Iterator[Row]:
         owed.kill()
         return whole(*args)
 
-    monkeypatch.setattr(intercept.registry, "find", find)
+    monkeypatch.setattr(registry, "find", find)
     result = intercept.run()
     assert "cannot be used" in result.refused and result.cure
     assert Run.objects.get(kind="intercept").outcome == "refused"
