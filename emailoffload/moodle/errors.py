@@ -165,13 +165,14 @@ def database_of(error: BaseException) -> str:
     An error does not say it itself; the connection that it was raised by stands in its traceback.
     """
     for frame, _line in traceback.walk_tb(error.__traceback__):
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, CursorWrapper):
+        owner: Any = frame.f_locals.get("self")
+        # By its type: a lazy object would be evaluated by `isinstance`, and might ask the database again.
+        if issubclass(type(owner), CursorWrapper):
             owner = owner.db
-        elif isinstance(owner, DatabaseErrorWrapper):
-            owner = owner.wrapper  # type: ignore[attr-defined]  # its stubs leave it out
-        if isinstance(owner, BaseDatabaseWrapper):
-            return owner.alias
+        elif issubclass(type(owner), DatabaseErrorWrapper):
+            owner = owner.wrapper
+        if issubclass(type(owner), BaseDatabaseWrapper):
+            return str(owner.alias)
     return ""
 
 

@@ -62,7 +62,7 @@ class Second:
         socket = test_settings.SERVER.socket
         dump = subprocess.run(
             [mariadb._program("mariadb-dump", "mysqldump"), "--no-defaults", "-uroot", f"-S{socket}",
-             "--single-transaction", database, *tables],
+             "--single-transaction", "--hex-blob", database, *tables],
             check=True, capture_output=True,
         ).stdout.decode()  # fmt: skip
         self.server.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -92,7 +93,7 @@ def test_a_claim_in_progress_stops_when_another_process_opens_the_breaker(
         env = {"OFFLOAD_TEST_DEFAULT_DB": str(connections["default"].settings_dict["NAME"]),
                "OFFLOAD_TEST_OVERRIDES": json.dumps({}), "DJANGO_SETTINGS_MODULE": "tests.settings"}  # fmt: skip
         done = subprocess.run(
-            [sys.executable, "-c", TRIP], cwd=processes.ROOT, env={**processes.os.environ, **env}, check=False,
+            [sys.executable, "-c", TRIP], cwd=processes.ROOT, env={**os.environ, **env}, check=False,
             capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import timedelta
 from io import StringIO
 from typing import Any
@@ -28,7 +27,6 @@ pytestmark = [
     pytest.mark.django_db(databases=["default", "moodle"], transaction=True),
 ]
 TABLE = "mdl_reengagement_inprogress"
-Examine = Callable[[str], doctor.Finding]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from django.db import InterfaceError, InternalError, OperationalError, connectio
 from django.utils import timezone
 
 from emailoffload.management.commands import qcluster
-from emailoffload.outbox import trouble
+from emailoffload.outbox import transitions, trouble
 from emailoffload.outbox.models import Email
 from emailoffload.worker import dispatch, patience, schedules, stopping
 from emailoffload.worker.recover_sends import recover_sends
@@ -39,7 +39,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: Exception, times: int) -> list[int]:
     """What ended cannot be recorded so many times; returns how often it was tried."""
-    record = dispatch.transitions.record
+    record = transitions.record
     tries: list[int] = []
 
     def sometimes(ended: Any, *args: Any, **options: Any) -> None:
@@ -49,7 +49,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: Exception, times: int) -> li
                 raise error
         record(ended, *args, **options)
 
-    monkeypatch.setattr(dispatch.transitions, "record", sometimes)
+    monkeypatch.setattr(transitions, "record", sometimes)
     return tries
 
 
@@ -88,7 +88,8 @@ def test_nothing_more_is_sent_while_results_cannot_be_recorded(
 ) -> None:
     settings.DISPATCH_THREADS = 2
     queue_emails(100)
-    record, sent_meanwhile = dispatch.transitions.record, []
+    record = transitions.record
+    sent_meanwhile: list[int] = []
 
     def away(ended: Any, *args: Any, **options: Any) -> None:
         if ended and len(sent_meanwhile) < 20:
@@ -96,7 +97,7 @@ def test_nothing_more_is_sent_while_results_cannot_be_recorded(
             raise AWAY
         record(ended, *args, **options)
 
-    monkeypatch.setattr(dispatch.transitions, "record", away)
+    monkeypatch.setattr(transitions, "record", away)
     assert dispatch.run(budget=20).sent == 100
     # No more than what was in flight when the database went away.
     assert max(sent_meanwhile) <= 3 * settings.DISPATCH_THREADS
@@ -211,7 +212,7 @@ try:
     for number in range(400):
         State.objects.create(name=f"n{number}", value={"text": filler})
 except OperationalError as error:
-    from emailoffload.outbox import trouble
+    from emailoffload.outbox import transitions, trouble
     kinds.append(trouble.of(error).kind)
 connection.close()
 with connection.cursor() as cursor:
