@@ -24,6 +24,7 @@ from django.utils import timezone
 
 from emailoffload.moodle import claims, server
 from emailoffload.moodle.errors import MoodleOutdated, MoodleProblem, read_only, translated
+from emailoffload.moodle.targets import TARGETS
 from emailoffload.outbox.models import AuditEntry, Claim, State
 from emailoffload.outbox.states import ClaimState
 
@@ -150,4 +151,10 @@ def _witnesses(accepted: Value) -> Sequence[Claim]:
     if accepted:
         found = found.filter(created_at__gt=datetime.fromisoformat(accepted["until"]))
     fields = ("pk", "source", "row_id", "before", "after", "claimed_at")
-    return list(found.only(*fields)[:WITNESSES])
+    return [claim for claim in found.only(*fields)[:WITNESSES] if _is_whole(claim)]
+
+
+def _is_whole(claim: Claim) -> bool:
+    """Whether a claim's record names what its row held and was given; one that is damaged must not stop the others."""
+    target = TARGETS.get(claim.source)
+    return target is not None and set(target.written) <= claim.before.keys() & claim.after.keys()

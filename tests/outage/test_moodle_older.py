@@ -155,6 +155,12 @@ def test_handed_back_claims_are_no_sign_of_an_older_server(claimed: Moodle) -> N
     trust.require()
 
 
+def test_a_damaged_record_of_a_claim_stops_nobody(claimed: Moodle) -> None:
+    Claim.objects.filter(pk=Claim.objects.latest("pk").pk).update(before={}, after={})
+    Claim.objects.filter(pk=Claim.objects.earliest("pk").pk).update(source="gone")
+    trust.require()
+
+
 def test_a_person_can_say_that_moodles_database_is_right_and_that_is_on_record(claimed: Moodle) -> None:
     lag(claimed)
     out = StringIO()
