@@ -31,6 +31,7 @@ from dataclasses import dataclass
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -202,15 +203,14 @@ def _reserve(claim_ids: Sequence[int]) -> tuple[list[Claim], dict[int, Released]
         found = {claim.pk: claim for claim in locked}
         waiting: Counter[int] = Counter()
         gone: set[int] = set()
-        mails = Email.objects.select_for_update().filter(claim__in=list(found))
-        for claim_id, state, lease in mails.values_list("claim_id", "state", "lease"):
-            if state == EmailState.FAILED or (state == EmailState.QUEUED and not lease):
+        # A try without an answer may have been followed by another one, in which nothing was transmitted (`uncertain`).
+        tries = Attempt.objects.filter(email=OuterRef("pk"), outcome=transitions.NO_ANSWER)
+        mails = Email.objects.select_for_update().filter(claim__in=list(found)).annotate(unsure=Exists(tries))
+        for claim_id, state, lease, unsure in mails.values_list("claim_id", "state", "lease", "unsure"):
+            if not unsure and (state == EmailState.FAILED or (state == EmailState.QUEUED and not lease)):
                 waiting[claim_id] += 1
             else:
                 gone.add(claim_id)
-        # A try without an answer that `uncertain` was followed by another one, in which nothing was transmitted.
-        unanswered = Attempt.objects.filter(email__claim__in=list(found), outcome=transitions.NO_ANSWER)
-        gone |= set(unanswered.values_list("email__claim_id", flat=True))
         reserved = []
         for claim_id in claim_ids:
             claim = found.get(claim_id)
