@@ -84,7 +84,7 @@ def meaning(pace: Pace) -> list[str]:
         % {"first": span(deadline), "last": span(deadline + look), "here": span(pace.deadline),
            "passes": span(pace.deadline + pace.passes)},
         _("What is handed back to Moodle is sent by Moodle's own cron at its next run, so within %(cron)s more: "
-          "the learner has the mail about %(sum)s after it was due, in the worst case.")
+          "the learner has the mail about %(sum)s after it was due, or later if that cron is busy or late.")
         % {"cron": span(cron), "sum": span(deadline + look + cron)},
         _("If Amazon SES refuses the whole account, nothing is gained by waiting: mails go another way within "
           "about %(look)s of the first refusal. Only what would be left to a person waits for its deadline.")
