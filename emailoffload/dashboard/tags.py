@@ -71,6 +71,7 @@ NAV = {
     "emails": (gettext_lazy("Emails"), {"emails", "email", "email-preview", "email-resend"}),
     "users": (gettext_lazy("Users"), {"users", "user"}),
     "fallbacks": (gettext_lazy("Fallbacks"), {"fallbacks", "fallback-group"}),
+    "reconciliation": (gettext_lazy("Reconciliation"), {"reconciliation"}),
     "copies": (gettext_lazy("Copies"), {"copies"}),
     "routing": (gettext_lazy("Routing"), {"routing", "shadows"}),
     "runs": (gettext_lazy("Runs"), {"runs"}),

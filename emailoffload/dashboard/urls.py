@@ -3,7 +3,18 @@
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
-from emailoffload.dashboard import copies, fallbacks, pause, preview, resend, routing, shadows, users, views
+from emailoffload.dashboard import (
+    copies,
+    fallbacks,
+    pause,
+    preview,
+    reconciliation,
+    resend,
+    routing,
+    shadows,
+    users,
+    views,
+)
 
 urlpatterns = [
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
@@ -22,6 +33,7 @@ urlpatterns = [
     path("pause/", pause.PausePage.as_view(), name="pause"),
     path("fallbacks/", fallbacks.FallbacksPage.as_view(), name="fallbacks"),
     path("fallbacks/<slug:state>/", fallbacks.GroupPage.as_view(), name="fallback-group"),
+    path("reconciliation/", reconciliation.ReconciliationPage.as_view(), name="reconciliation"),
     path("runs/", views.RunsPage.as_view(), name="runs"),
     path("healthz", views.Healthz.as_view(), name="healthz"),
 ]

@@ -57,6 +57,7 @@ KINDS: Final[Mapping[str, Text]] = {
     "release": gettext_lazy("Hand back"),
     "drain": gettext_lazy("Drain"),
     "fallback": gettext_lazy("Fall back"),
+    "reconcile": gettext_lazy("Reconcile"),
 }
 RUN_OUTCOMES: Final[Mapping[str, Text]] = {
     "running": gettext_lazy("running"),
@@ -116,6 +117,18 @@ COUNTS: Final[Mapping[str, Text]] = {
     "shadows_compared": gettext_lazy("shadows compared"),
     "shadows_forgotten": gettext_lazy("old shadows forgotten"),
     "passes_interrupted": gettext_lazy("passes were interrupted"),
+    "claims": gettext_lazy("claims compared"),
+    "agrees": gettext_lazy("agree"),
+    "picked_up": gettext_lazy("picked up by Moodle"),
+    "waiting": gettext_lazy("wait for Moodle"),
+    "overdue": gettext_lazy("not picked up by Moodle"),
+    "touched": gettext_lazy("changed by somebody else"),
+    "gone": gettext_lazy("removed early"),
+    "possible_double": gettext_lazy("possible doubles"),
+    "possible_loss": gettext_lazy("possible losses"),
+    "opened": gettext_lazy("findings opened"),
+    "closed": gettext_lazy("findings closed"),
+    "days": gettext_lazy("days looked back"),
 }
 TONES: Final[Mapping[str, str]] = {
     EmailState.PREPARED: "wait",

@@ -24,6 +24,7 @@ def make_user(role: str | None, username: str = "") -> User:
     import_module("emailoffload.migrations.0004_roles_of_policy").extend_roles(apps, None)
     import_module("emailoffload.migrations.0007_routing_roles").extend_roles(apps, None)
     import_module("emailoffload.migrations.0008_handle_fallback").extend_roles(apps, None)
+    import_module("emailoffload.migrations.0009_reconciliation").extend_roles(apps, None)
     username = username or (role or "nobody").split()[0].lower()
     if role == "superuser":
         return User.objects.create_superuser(username, password=PASSWORD)

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from emailoffload.outbox import content
 from emailoffload.outbox.models import Attempt, Claim, Content, Email, RowError, Run
+from emailoffload.outbox.reconciliation import ReconcileFinding
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.sources.protocol import RenderedMail
 
@@ -168,6 +169,22 @@ def seal(
         )
     )
     return Content.objects.create(email=email, key_id=key_id, body=body)
+
+
+def make_finding(claim: Claim | None = None, **changes: Any) -> ReconcileFinding:
+    """A claim whose row somebody else has changed."""
+    claim = claim or make_claim()
+    values: dict[str, Any] = {
+        "claim": claim,
+        "source": claim.source,
+        "user_id": claim.user_id,
+        "company_id": claim.company_id,
+        "verdict": "touched",
+        "detail": "other_values",
+        "seen": {"row": {"emailsent": 1, "emailtime": 17}},
+        "first_seen": timezone.now() - timedelta(minutes=20),
+    }
+    return ReconcileFinding.objects.create(**values | changes)
 
 
 def make_row_error(**changes: Any) -> RowError:

@@ -29,6 +29,7 @@ PAGES = {
     "/runs/": "all",
     "/routing/": "all",
     "/routing/shadows/": "all",
+    "/reconciliation/": "all",
     "/pause/": "pause",
 }
 MAY = {
@@ -109,10 +110,13 @@ def test_the_groups_see_what_their_roles_need() -> None:
     third.extend_roles(apps, None)
     fourth = import_module("emailoffload.migrations.0008_handle_fallback")
     fourth.extend_roles(apps, None)
+    fifth = import_module("emailoffload.migrations.0009_reconciliation")
+    fifth.extend_roles(apps, None)
     for name, models in first.ROLES.items():
         found = set(Group.objects.get(name=name).permissions.values_list("codename", flat=True))
         added = {codename for codename, _model in [*second.ROLES[name], *third.ROLES[name]]}
         added |= {"handle_fallback"} if name in fourth.ROLES else set()
+        added |= {"view_reconcilefinding"} if name in fifth.ROLES else set()
         assert found == {f"view_{model}" for model in models} | added
     assert not Group.objects.get(name="Auditors").permissions.filter(codename="view_content").exists()
 
@@ -180,7 +184,18 @@ def test_an_error_of_the_server_is_told_calmly(support: Client, monkeypatch: pyt
 
 # --- Django's admin ---
 
-RECORDS = ["run", "rowerror", "claim", "email", "attempt", "lease", "state", "shadow", "auditentry"]
+RECORDS = [
+    "run",
+    "rowerror",
+    "claim",
+    "email",
+    "attempt",
+    "lease",
+    "state",
+    "shadow",
+    "reconcilefinding",
+    "auditentry",
+]
 
 
 @pytest.fixture

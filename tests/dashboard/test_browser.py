@@ -21,7 +21,7 @@ from emailoffload.outbox.models import AuditEntry, Email, Lease, Shadow, State
 from emailoffload.outbox.states import EmailState
 from emailoffload.policy.models import CopyRule, RoutingRule
 from tests.dashboard.conftest import PASSWORD, make_user
-from tests.dashboard.factories import make_day, make_email, make_run
+from tests.dashboard.factories import make_day, make_email, make_finding, make_run
 
 pytestmark = [
     pytest.mark.browser,
@@ -286,6 +286,25 @@ def make_rules_and_shadows() -> None:
         )  # fmt: skip
 
 
+def make_findings() -> None:
+    """A finding of each verdict, one that is closed, and the comparison that they come from."""
+    details = {
+        "possible_double": "overwritten", "possible_loss": "withheld", "overdue": "passed_over",
+        "touched": "other_values", "gone": "row_gone", "waiting": "not_yet", "picked_up": "counted",
+    }  # fmt: skip
+    for verdict, detail in details.items():
+        make_finding(make_email().claim, verdict=verdict, detail=detail)
+    make_finding(make_email().claim, closed_at=timezone.now(), closed_because="agrees")
+    evidence = {"notifications": False, "task_log": False}
+    last = {
+        "finished_at": timezone.now().isoformat(),
+        "days": 7,
+        "claims": 48210,
+        "counts": {"agrees": 48202},
+    }
+    State.objects.create(name="reconcile", value={"sweep": None, "last": last | {"evidence": evidence}})
+
+
 @pytest.mark.parametrize("look", list(LOOKS))
 def test_every_page_is_without_barriers_in(visit: Any, look: str) -> None:
     email = a_busy_day()
@@ -297,6 +316,7 @@ def test_every_page_is_without_barriers_in(visit: Any, look: str) -> None:
     for name, value in (("To HR", "hr@firm.example"), ("To nobody", "not an address")):
         CopyRule.objects.create(name=name, kind=CopyRule.Kind.FIXED, value=value)
     make_rules_and_shadows()
+    make_findings()
     make_user("superuser", "ada")
     ada: Visitor = visit(look)
     ada.go("/login/")
@@ -326,6 +346,10 @@ def test_every_page_is_without_barriers_in(visit: Any, look: str) -> None:
         "routing-found": "/routing/?user=17&activity=13",
         "routing-wrong": "/routing/?email=1&user=abc",
         "shadows": "/routing/shadows/",
+        "reconciliation": "/reconciliation/",
+        "reconciliation-closed": "/reconciliation/?status=closed&verdict=touched&user=15093",
+        "reconciliation-nothing": "/reconciliation/?user=99",
+        "reconciliation-wrong": "/reconciliation/?user=abc",
         "pause": "/pause/",
         "fallbacks": "/fallbacks/",
         "fallback-group": f"/fallbacks/failed/?reason={failed.reason}",

@@ -14,7 +14,7 @@ from emailoffload.outbox.models import Claim, Email
 from emailoffload.outbox.reconciliation import ReconcileFinding
 from emailoffload.outbox.states import EmailState
 from emailoffload.sandbox.ses_server import SandboxSES
-from emailoffload.worker import claiming, dispatch, intercept, reconcile
+from emailoffload.worker import dispatch, intercept, reconcile
 from emailoffload.worker import reconcile_words as words
 from tests.claims.queue import queue_again, queued
 from tests.conftest import Moodle
@@ -228,7 +228,6 @@ def without_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the cron lock out of the claims of this process."""
     monkeypatch.setattr(cronlock, "CronLock", NoLock)
     monkeypatch.setattr(cronlock, "is_free", lambda classname: True)
-    monkeypatch.setattr(claiming.cronlock, "CronLock", NoLock, raising=False)
 
 
 @pytest.mark.parametrize("completed", [False, True])
