@@ -106,16 +106,20 @@ def _leave_to_a_person(claim_ids: Collection[int]) -> None:
     waiting.update(state=EmailState.FAILED, state_at=timezone.now(), reason=UNCLEAR)
 
 
-def finish_releases(released: Collection[int], kept: Collection[int], note: str) -> None:
-    """Settle claims in state *releasing*: handed back, or still ours because Moodle's row did not allow it."""
+def finish_releases(released: Collection[int], kept: Collection[int], note: str) -> int:
+    """Settle claims in state *releasing*: handed back, or still ours because Moodle's row did not allow it.
+
+    Returns how many were handed back; those that somebody else has settled meanwhile are left as they are.
+    """
     now = timezone.now()
+    done = 0
     if released:
         Email.objects.filter(
             claim__in=released,
             claim__state=ClaimState.RELEASING,
             state__in=[EmailState.QUEUED, EmailState.FAILED],
         ).update(state=EmailState.RELEASED, state_at=now, route="moodle", lease="", leased_until=None)
-        Claim.objects.filter(pk__in=released, state=ClaimState.RELEASING).update(
+        done = Claim.objects.filter(pk__in=released, state=ClaimState.RELEASING).update(
             state=ClaimState.RELEASED, settled_at=now, intent_key=None
         )
     if kept:
@@ -125,3 +129,4 @@ def finish_releases(released: Collection[int], kept: Collection[int], note: str)
         Claim.objects.filter(pk__in=kept, state=ClaimState.RELEASING).update(
             state=ClaimState.CLAIMED, settled_at=None, note=note
         )
+    return done

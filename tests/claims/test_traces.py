@@ -5,17 +5,18 @@ from __future__ import annotations
 import datetime as dt
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from django.utils import timezone
 
-from emailoffload.moodle import claims
+from emailoffload.moodle import claims, cronlock
 from emailoffload.outbox import intents
 from emailoffload.outbox.models import Claim, Email
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.sources import reasons
 from emailoffload.sources.protocol import Candidate
-from emailoffload.worker import traces
+from emailoffload.worker import handback, traces
 from emailoffload.worker.recover_intents import UNCLEAR, recover_intents
 from emailoffload.worker.traces import Trace
 from tests.claims.candidates import candidate, some
@@ -24,6 +25,7 @@ from tests.conftest import Moodle
 NOW = 1_800_000_000
 HOUR, DAY = 3600, 86400
 REMINDERS = 3
+TASK = r"\mod_reengagement\task\cron_task"
 
 
 @pytest.mark.parametrize(
@@ -213,3 +215,90 @@ def test_a_hand_back_that_was_cut_off_after_which_moodle_counted_the_reminder_is
     )
     recover_intents(later())
     assert ends()[:2] == (ClaimState.RELEASED, EmailState.RELEASED)
+
+
+@on_databases
+@pytest.mark.parametrize("left", [False, True], ids=["nothing has left", "the mail has left"])
+def test_a_hand_back_that_slept_while_its_claim_was_given_to_the_dispatcher_leaves_one_sender(
+    moodle: Moodle, monkeypatch: pytest.MonkeyPatch, left: bool
+) -> None:
+    (found,) = some(moodle, 1)
+    stored = intents.intend([found], None)
+    claim(found)
+    (pk,) = [claim.pk for claim in stored.claims.values()]
+    intents.settle([pk], [])
+
+    def sleep(name: str) -> None:
+        if name == "release_reserved":
+            assert recover_intents(later())["unreleased"] == 1
+            if left:
+                Email.objects.update(state=EmailState.ACCEPTED)
+
+    monkeypatch.setattr(handback.killpoints, "reached", sleep)
+    (outcome,) = handback.hand_back([pk], actor="tester", reason="")
+    assert outcome.released is not left
+    held = claims.values(found.source, [found.row_id])[found.row_id]
+    assert held == claims.values_of(found.source, found.after if left else found.before)
+    ours, moodles = (ClaimState.CLAIMED, EmailState.ACCEPTED), (ClaimState.RELEASED, EmailState.RELEASED)
+    assert ends()[:2] == (ours if left else moodles)
+
+
+def in_reach_of_a_run(moodle: Moodle) -> int:
+    """A claim whose next reminder is due, so that its row may be restored only under the lock; returns its id."""
+    (row,) = some(moodle, 1)
+    now = int(time.time())
+    moodle.execute(
+        "UPDATE mdl_reengagement_inprogress SET emailsent = 0, emailtime = %s WHERE id = %s",
+        [now - 900, row.row_id],
+    )
+    found = candidate((row.row_id, 0, now - 900, 0), delay=300)
+    stored = intents.intend([found], None)
+    claim(found)
+    (pk,) = [claim.pk for claim in stored.claims.values()]
+    intents.settle([pk], [])
+    return pk
+
+
+def row_is_ours(pk: int) -> bool:
+    """Whether Moodle's row has our values."""
+    mine = Claim.objects.get(pk=pk)
+    return claims.holds(mine.source, claims.values(mine.source, [mine.row_id])[mine.row_id], mine.after)
+
+
+@on_databases
+def test_a_mail_that_fails_while_claims_are_looked_through_is_not_handed_back_without_the_lock(
+    moodle: Moodle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pk = in_reach_of_a_run(moodle)
+    Email.objects.update(state=EmailState.SENDING)
+    reserve = handback._reserve
+
+    def just_failed(*args: Any) -> Any:
+        Email.objects.update(state=EmailState.FAILED)
+        return reserve(*args)
+
+    monkeypatch.setattr(handback, "_reserve", just_failed)
+    (outcome,) = handback.hand_back([pk], actor="tester", reason="")
+    assert (outcome.released, outcome.code) == (False, handback.CRON_RUNNING)
+    assert row_is_ours(pk)
+    monkeypatch.setattr(handback, "_reserve", reserve)
+    assert handback.hand_back([pk], actor="tester", reason="")[0].released
+
+
+@on_databases
+def test_a_row_that_was_restored_when_the_lock_was_lost_is_claimed_again(
+    moodle: Moodle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pk = in_reach_of_a_run(moodle)
+
+    def cut(name: str) -> None:
+        if name == "release_reserved":
+            holder = moodle.value("SELECT IS_USED_LOCK(%s)", [cronlock.CronLock(TASK).name])
+            moodle.execute(f"KILL CONNECTION {holder}")
+
+    monkeypatch.setattr(handback.killpoints, "reached", cut)
+    (outcome,) = handback.hand_back([pk], actor="tester", reason="")
+    assert (outcome.released, outcome.code) == (False, handback.CRON_RUNNING)
+    assert row_is_ours(pk)
+    assert ends()[:2] == (ClaimState.CLAIMED, EmailState.QUEUED)
+    assert Email.objects.get().lease == ""
