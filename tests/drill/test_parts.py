@@ -6,12 +6,14 @@ import io
 import json
 import sqlite3
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import django
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
@@ -140,6 +142,13 @@ def test_nothing_of_the_site_reaches_the_processes_of_a_rehearsal(
     assert env["HOME"] == env["OFFLOAD_DATA_DIR"] == str(tmp_path)
     assert env["EMAIL_URL"] == "smtp://127.0.0.1:2"
     assert "EMAIL_URL" not in planning.environment(Plan(("normal",), smtp=False), tmp_path, 1, 2)
+
+
+def test_the_report_names_the_versions_that_it_ran_with() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    versions = report(outcome(GOOD)).versions
+    assert versions["Email Offload"] == project["version"]
+    assert versions["Django"] == django.__version__
 
 
 def test_no_secret_is_in_the_report(settings: Any) -> None:

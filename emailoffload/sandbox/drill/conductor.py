@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -84,5 +83,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def _end_with_the_command() -> None:
     """The command's end closes our standard input, also where it was killed."""
-    sys.stdin.read()
+    # Not through sys.stdin, whose lock a thread must not hold when the interpreter ends.
+    while os.read(0, 1024):
+        pass
     os.kill(os.getpid(), signal.SIGTERM)

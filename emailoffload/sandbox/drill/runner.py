@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from importlib.metadata import version
@@ -27,7 +28,7 @@ from emailoffload.sandbox.drill.plan import Plan
 from emailoffload.sandbox.drill.report import Outcome, Report, one_line
 
 END_SECONDS = 20
-PACKAGES = ("email-offload", "Django", "django-q2", "boto3")
+PACKAGES = ("Django", "django-q2", "boto3")
 
 
 def run(plan: Plan, say: Callable[[str], None]) -> Report:
@@ -135,7 +136,11 @@ def _free_ports() -> tuple[int, int]:
 
 
 def _versions() -> dict[str, str]:
+    # The product runs from its folder and need not be an installed package.
+    project = settings.BASE_DIR / "pyproject.toml"
+    own = tomllib.loads(project.read_text())["project"]["version"] if project.is_file() else _("unknown")
     return {
+        "Email Offload": own,
         **{name: version(name) for name in PACKAGES},
         "Python": platform.python_version(),
         "SQLite": sqlite3.sqlite_version,
