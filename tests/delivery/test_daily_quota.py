@@ -42,7 +42,7 @@ def test_after_a_refusal_the_account_is_asked_anew_and_nothing_is_claimed(ses: F
     ses.behave = lambda request: EXCEEDED
     rate.known()
     reads = ses.account_reads
-    assert dispatch.run(budget=0.5).opened
+    assert dispatch.run(budget=20).opened
     breaker = health.breaker()
     assert breaker is not None and (breaker.kind, breaker.code) == ("quota", "DailyQuota")
     assert breaker.open_until - time.time() <= health.QUOTA_SECONDS
@@ -57,13 +57,13 @@ def test_while_getaccount_says_that_none_is_left_no_mail_is_tried_and_a_minute_l
     quota(ses, 500)
     queue_emails(3)
     ses.behave = lambda request: EXCEEDED
-    dispatch.run(budget=0.5)
+    dispatch.run(budget=20)
     tried = Attempt.objects.count()
     quota(ses, 0)
     for _ in range(5):
         change(health.BREAKER, open_until=1.0)
         due_again()
-        assert dispatch.run(budget=0.5).opened
+        assert dispatch.run(budget=20).opened
         breaker = health.breaker()
         assert breaker is not None and breaker.open_until - time.time() <= health.QUOTA_SECONDS
     assert Attempt.objects.count() == tried
@@ -73,12 +73,12 @@ def test_while_getaccount_says_that_none_is_left_no_mail_is_tried_and_a_minute_l
 def test_once_getaccount_says_that_there_is_room_all_leaves_again(ses: FakeSes, source: Any) -> None:
     quota(ses, 0)
     queue_emails(3)
-    dispatch.run(budget=0.5)
+    dispatch.run(budget=20)
     assert Attempt.objects.count() == 0
     quota(ses, 100)
     change(health.BREAKER, open_until=1.0)
     due_again()
-    assert dispatch.run(budget=2).sent == 3
+    assert dispatch.run(budget=20).sent == 3
     assert (health.breaker(), health.healthy()[0]) == (None, True)
 
 

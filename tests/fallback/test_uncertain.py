@@ -29,10 +29,16 @@ def unanswered(moodle: Moodle, ses: SandboxSES, mode: str = "reset_after", **cla
     """One reminder that was sent and never answered, longer ago than evidence is waited for."""
     claimed(moodle, **claim)
     ses.fault(mode=mode)
-    dispatch.run(budget=1)
+    dispatch.run(budget=20)
     ses.clear_faults()
     assert [state for state, _ in ends()] == ["uncertain"]
     Email.objects.update(state_at=timezone.now() - DAY - timedelta(seconds=5))
+
+
+@pytest.fixture(autouse=True)
+def short_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass ends when all that is due was tried."""
+    monkeypatch.setattr(dispatch, "SOON", timedelta(seconds=0.05))
 
 
 @pytest.fixture(params=["resend", "smtp"])
@@ -45,7 +51,7 @@ def passes(count: int = 3) -> None:
     """Let recovery, the fallback and the dispatcher work."""
     for _ in range(count):
         recover.run()
-        dispatch.run(budget=1)
+        dispatch.run(budget=20)
         Email.objects.update(next_try_at=timezone.now())
 
 
@@ -116,7 +122,7 @@ def test_what_must_not_be_sent_stays_uncertain_for_a_person(
     NOT_AGAIN[why](moodle)
     recover.run()
     recover.run()
-    dispatch.run(budget=1)
+    dispatch.run(budget=20)
     assert ends()[0][0] == "uncertain"
     assert (ses.accepted, len(sink.taken)) == (1, 0)
     assert uncertain.ruled_out(Email.objects.get())
@@ -178,7 +184,7 @@ class TestNotTransmitted:
         self.again(by_person, settings)
         ses.fault(mode="throttle")
         deadline_over()
-        dispatch.run(budget=1)
+        dispatch.run(budget=20)
         fallback.run()
         assert ends() == [("released", "deadline") if by_person else ("failed", "held:deadline")]
         assert (rows(moodle) == ours) is not by_person
