@@ -31,7 +31,7 @@ MEMORY = Path("/dev/shm")
 ENOUGH = 2 * 1024**3
 
 
-def _folder() -> str:
+def folder() -> str:
     """A new temporary folder, in memory where there is room: the suite empties tables hundreds of times."""
     roomy = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ENOUGH
     return tempfile.mkdtemp(prefix="eo-", dir=MEMORY if roomy else None)
@@ -39,7 +39,7 @@ def _folder() -> str:
 
 def start() -> Server:
     """Start a server in a new temporary folder."""
-    started = mariadb.start(folder=_folder())
+    started = mariadb.start(folder=folder())
     return Server(started.socket, started.process, started.folder)
 
 
