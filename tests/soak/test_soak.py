@@ -36,8 +36,8 @@ def test_whatever_is_killed_each_mail_goes_out_once_or_is_held(made: Stage) -> N
 
 
 def test_the_ledger_tells_of_a_worker_that_forgets_mails_and_sends_others_again(made: Stage) -> None:
-    plan = Plan(seed=1, mails=100, workers=2, clusters=0, seconds=3.0, patience=20.0, troubled=False, lead=8,
-                sabotage="tests.soak.sabotages.liar")  # fmt: skip
+    plan = Plan(seed=1, mails=100, workers=2, clusters=0, seconds=3.0, patience=10.0, troubled=False,
+                deadline=5, lead=8, sabotage="tests.soak.sabotages.liar")  # fmt: skip
     result = soak.run(made, plan)
     assert not result.fine
     assert result.ledger.wrong(TWICE), result.lines()

@@ -54,7 +54,8 @@ class Kind:
     """When the learner completes, in seconds after the reminder is due: from, to."""
 
 
-RAPID_SECONDS = 7
+RAPID, RAPID_SECONDS = 18, 7
+"""The activity whose reminders follow each other so fast that several are claimed at once."""
 KINDS = (
     Kind(12, 2, "moodle", 0.5, delay=0.35),
     Kind(13, 2, "moodle", 0.5, delay=0.4),
@@ -62,7 +63,7 @@ KINDS = (
     Kind(15, 1, "moodle", 0.95, third=True),
     Kind(16, 1, "smtp", 0.95, third=True),
     Kind(17, 1, "hold", 0.95),
-    Kind(18, 3, "moodle", 0.85, delay=-RAPID_SECONDS),
+    Kind(RAPID, 3, "moodle", 0.85, delay=0.15),
     Kind(19, 2, "moodle", 0.95, completes=(-20, -3)),
     Kind(20, 2, "moodle", 0.6, completes=(93, 125)),
     Kind(21, 1, "moodle", -60.0),
@@ -132,7 +133,9 @@ def _reminders(
     start: int,
     chance: random.Random,
 ) -> set[Mail]:
-    delay = DAY if not kind.delay else int(-kind.delay if kind.delay < 0 else kind.delay * plan.seconds)
+    delay = max(2, int(kind.delay * plan.seconds)) if kind.delay else DAY
+    if kind.activity == RAPID:
+        delay = min(RAPID_SECONDS, delay)
     rows = []
     for user, _address in learners:
         within = plan.seconds * kind.until if kind.until > 0 else kind.until
