@@ -59,6 +59,11 @@ def test_healthz_answers_503_with_the_cause(away: None, client: Client) -> None:
     assert (response.status_code, response.json()) == (503, {"status": "database does not answer"})
 
 
+def test_healthz_answers_in_json_to_a_browser_that_is_signed_in_too(person: Client, away: None) -> None:
+    response = person.get("/healthz")
+    assert (response.status_code, response.json()) == (503, {"status": "database does not answer"})
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [(1114, "Our database is full."), (1290, "Our database is read-only."), (1205, "Our database is locked")],
