@@ -1,4 +1,4 @@
-"""The suite's private MariaDB server: started once per run, shared by all its processes.
+"""The suite's private MariaDB servers: one for each process that runs tests, shared with what its tests start.
 
 `python -m tests.mariadb COMMAND …` runs a command with such a server; tests start one by themselves.
 """
@@ -22,6 +22,14 @@ ENV = "OFFLOAD_TEST_MARIADB"
 class Server(mariadb.Server):
     """The suite's server, which knows the real site."""
 
+    def begin(self) -> None:
+        """Start the server unless another process has, and hand it to the processes that this one starts."""
+        if self.folder and not self.process:
+            self.process = mariadb.start(folder=self.folder).process
+            os.environ[ENV] = self.socket
+            owner = os.getpid()
+            atexit.register(lambda: self.stop() if os.getpid() == owner else None)
+
     def restore_site(self, database: str) -> None:
         """(Re)create `database` with the real site of tests/data/site.sql.gz."""
         self.restore(database, SITE_DUMP)
@@ -37,29 +45,22 @@ def _folder() -> str:
     return tempfile.mkdtemp(prefix="eo-", dir=MEMORY if roomy else None)
 
 
-def start() -> Server:
-    """Start a server in a new temporary folder."""
-    started = mariadb.start(folder=_folder())
-    return Server(started.socket, started.process, started.folder)
-
-
 def shared() -> Server:
-    """The server of this test run: the parent's, or one that is started now and stopped at exit."""
+    """The server of the process that started this one, or one of its own, which `begin` starts."""
     socket = os.environ.get(ENV)
     if socket:
         return Server(socket)
-    server = start()
-    os.environ[ENV] = server.socket
-    owner = os.getpid()
-    atexit.register(lambda: server.stop() if os.getpid() == owner else None)
-    return server
+    folder = _folder()
+    return Server(f"{folder}/s", folder=folder)
 
 
 def main() -> int:
     """Run the given command with a server of its own."""
-    server = start()
+    os.environ.pop(ENV, None)
+    server = shared()
+    server.begin()
     try:
-        return subprocess.call(sys.argv[1:], env={**os.environ, ENV: server.socket})
+        return subprocess.call(sys.argv[1:])
     finally:
         server.stop()
 
