@@ -15,19 +15,20 @@ from django.conf import settings
 from django.db import connections
 from django.test import TransactionTestCase
 from django.test.utils import setup_databases, teardown_databases
+from xdist.scheduler import LoadScopeScheduling
 
 from emailoffload.sandbox.ses_server import SandboxSES
 from tests import mariadb
 from tests import settings as test_settings
+from tests.processes import ROOT
 from tests.undo import Changes
 
 PRISTINE = "moodle_pristine"
-
-
 WORKERS = 3
 """Processes that run the whole suite: it waits for other processes so often that two keep no two cores busy."""
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """What `-n auto` of the Makefile means: several for the whole suite, none for tests that were named.
 
@@ -54,13 +55,28 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(test_settings.DATA, ignore_errors=True)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Races are about time: one after the other, in one worker. One worker has the browser. Big groups start first."""
-    for item in items:
-        for name in ("race", "browser"):
-            if item.get_closest_marker(name):
-                item.add_marker(pytest.mark.xdist_group(name))
+class Spread(LoadScopeScheduling):  # type: ignore[misc]
+    """How xdist's controller spreads the tests: each for itself, but the files that name a marker of `TOGETHER`."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return together(nodeid.split("::", 1)[0]) or nodeid
+
+
+TOGETHER = ("pytest.mark.race", "pytest.mark.browser")
+"""Races are about time: one after the other, in one worker. One worker has the browser. Big groups start first."""
+
+
+@functools.cache
+def together(file: str) -> str:
+    """The group of a file's tests, empty if they need not stay together."""
+    text = (ROOT / file).read_text()
+    return next((marker for marker in TOGETHER if marker in text), "")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """xdist's own grouping sees no marker, as the node ids that it would write it into are fixed."""
+    return Spread(config, log)
 
 
 def grant_moodle_account(server: mariadb.Server, database: str) -> None:

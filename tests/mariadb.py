@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import shutil
 import subprocess
@@ -19,16 +18,33 @@ SITE_DUMP = Path(__file__).parent / "data" / "site.sql.gz"
 ENV = "OFFLOAD_TEST_MARIADB"
 
 
+GUARD = 'cat; kill "$1" && while kill -0 "$1"; do sleep 0.1; done; rm -rf "$2"'
+"""Waits for the end of its input, which is the end of who started it, however that came about."""
+
+
 class Server(mariadb.Server):
     """The suite's server, which knows the real site."""
+
+    guard: subprocess.Popen[bytes] | None = None
 
     def begin(self) -> None:
         """Start the server unless another process has, and hand it to the processes that this one starts."""
         if self.folder and not self.process:
             self.process = mariadb.start(folder=self.folder).process
+            assert self.process
+            self.guard = subprocess.Popen(
+                ["/bin/sh", "-c", GUARD, "guard", str(self.process.pid), self.folder],
+                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )  # fmt: skip
             os.environ[ENV] = self.socket
-            owner = os.getpid()
-            atexit.register(lambda: self.stop() if os.getpid() == owner else None)
+
+    def stop(self) -> None:
+        """Stop the server and remove its data."""
+        if self.guard:
+            self.guard.kill()
+            self.guard.wait()
+        super().stop()
 
     def restore_site(self, database: str) -> None:
         """(Re)create `database` with the real site of tests/data/site.sql.gz."""
