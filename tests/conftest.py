@@ -62,8 +62,8 @@ class Spread(LoadScopeScheduling):  # type: ignore[misc]
         return together(nodeid.split("::", 1)[0]) or nodeid
 
 
-TOGETHER = ("pytest.mark.race", "pytest.mark.browser")
-"""Races are about time: one after the other, in one worker. One worker has the browser. Big groups start first."""
+TOGETHER = ("pytest.mark.race", "pytest.mark.kill", "pytest.mark.whole", "pytest.mark.browser")
+"""These take long, so they start first, and disturb their like, so one worker has all of a kind, one after the other."""
 
 
 @functools.cache
