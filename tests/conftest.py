@@ -63,7 +63,7 @@ class Spread(LoadScopeScheduling):  # type: ignore[misc]
 
 
 TOGETHER = ("pytest.mark.race", "pytest.mark.kill", "pytest.mark.whole", "pytest.mark.browser")
-"""These take long, so they start first, and disturb their like, so one worker has all of a kind, one after the other."""
+"""They take long, so they start first, and disturb their like, so one worker has all of a kind, one by one."""
 
 
 @functools.cache
