@@ -139,12 +139,10 @@ def django_db_setup(server: mariadb.Server, changes: Changes, django_db_blocker:
     grant_moodle_account(server, test_settings.MOODLE_DATABASE)
     with django_db_blocker.unblock():
         config = setup_databases(verbosity=0, interactive=False, aliases=["default"])
-        # Each test starts without what migrations made, as if another had been before it.
-        changes.empty_default()
+        changes.keep_default()
     changes.since_last_look(test_settings.MOODLE_DATABASE)
     with pytest.MonkeyPatch.context() as patch:
-        # Django's own way empties all tables and makes all permissions anew: twenty times as long.
-        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda case: changes.empty_default())
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda case: changes.restore_default())
         yield
     with django_db_blocker.unblock():
         connections.close_all()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import Group, Permission
-from django.core.management import call_command
+from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 
 from emailoffload.outbox.models import State
@@ -46,27 +46,27 @@ def test_moodles_database_is_as_it_was_whoever_changed_it_and_however(
     assert sums(moodle.server, moodle.database, tables) == before
 
 
-def test_our_own_database_is_left_as_djangos_flush_leaves_it(changes: Changes) -> None:
-    def contents() -> dict[str, list[Any]]:
-        found = {}
-        with connection.cursor() as cursor:
-            for table in connection.introspection.table_names():
-                cursor.execute(f"SELECT * FROM `{table}` ORDER BY 1")
-                found[table] = list(cursor.fetchall())
-        return found
+def contents() -> dict[str, list[Any]]:
+    """Every row of our own database."""
+    found = {}
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names():
+            cursor.execute(f"SELECT * FROM `{table}` ORDER BY 1")
+            found[table] = list(cursor.fetchall())
+    return found
 
-    call_command("flush", verbosity=0, interactive=False)
-    changes.since_last_look(str(connection.settings_dict["NAME"]))
-    flushed = contents()
-    assert flushed["django_content_type"] and flushed["auth_permission"]
+
+def test_our_own_database_is_as_migrations_made_it(changes: Changes) -> None:
+    made = contents()
+    filled = {"auth_group", "auth_group_permissions", "auth_permission", "django_content_type"}
+    assert {table for table, rows in made.items() if rows} == filled | {"django_migrations"}
     State.objects.create(name="ses_account", value={})
     Group.objects.create(name="x").permissions.set(Permission.objects.all())
-    assert contents() != flushed
-    changes.empty_default()
-    assert contents() == flushed
-    Permission.objects.all().delete()
-    changes.empty_default()
-    assert Permission.objects.count() == len(flushed["auth_permission"])
+    Group.objects.get(name="Auditors").delete()
+    ContentType.objects.all().delete()
+    assert not Permission.objects.exists()
+    changes.restore_default()
+    assert contents() == made
 
 
 def test_the_processes_of_a_test_are_on_its_own_server_with_its_own_data() -> None:
