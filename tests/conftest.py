@@ -120,13 +120,13 @@ def server() -> mariadb.Server:
 
 
 @pytest.fixture(scope="session")
-def changes(server: mariadb.Server) -> Changes:
+def undo(server: mariadb.Server) -> Changes:
     """What the server knows of changes."""
     return Changes(server)
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(server: mariadb.Server, changes: Changes, django_db_blocker: Any) -> Iterator[None]:
+def django_db_setup(server: mariadb.Server, undo: Changes, django_db_blocker: Any) -> Iterator[None]:
     """Our database is created by migrations; Moodle's is the restored real site, under its own account."""
     user, password = test_settings.APP_ACCOUNT
     server.run(
@@ -139,10 +139,10 @@ def django_db_setup(server: mariadb.Server, changes: Changes, django_db_blocker:
     grant_moodle_account(server, test_settings.MOODLE_DATABASE)
     with django_db_blocker.unblock():
         config = setup_databases(verbosity=0, interactive=False, aliases=["default"])
-        changes.keep_default()
-    changes.since_last_look(test_settings.MOODLE_DATABASE)
+        undo.keep_default()
+    undo.since_last_look(test_settings.MOODLE_DATABASE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda case: changes.restore_default())
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda case: undo.restore_default())
         yield
     with django_db_blocker.unblock():
         connections.close_all()
@@ -195,13 +195,13 @@ class Moodle:
 
 
 @pytest.fixture
-def moodle(server: mariadb.Server, changes: Changes, transactional_db: None) -> Iterator[Moodle]:
+def moodle(server: mariadb.Server, undo: Changes, transactional_db: None) -> Iterator[Moodle]:
     """The real site's database, writable as Moodle's own; every change is undone after the test."""
     site = Moodle(server, test_settings.MOODLE_DATABASE)
     yield site
     connections["moodle"].close()
     site.connection.close()
-    changes.restore(site.database, PRISTINE, site.truncated)
+    undo.restore(site.database, PRISTINE, site.truncated)
 
 
 @pytest.fixture

@@ -30,9 +30,7 @@ def sums(server: mariadb.Server, database: str, tables: list[str]) -> list[Any]:
         return [row[1] for row in cursor.fetchall()]
 
 
-def test_moodles_database_is_as_it_was_whoever_changed_it_and_however(
-    moodle: Moodle, changes: Changes
-) -> None:
+def test_moodles_database_is_as_it_was_whoever_changed_it_and_however(moodle: Moodle, undo: Changes) -> None:
     tables = ["mdl_config", "mdl_email", "mdl_reengagement_inprogress", "mdl_task_scheduled", "mdl_user"]
     moodle.execute("/* no test's own words */ UPDATE mdl_config SET value = 'other' WHERE name = 'version'")
     queued(moodle, 1)
@@ -42,7 +40,7 @@ def test_moodles_database_is_as_it_was_whoever_changed_it_and_however(
     moodle.execute("TRUNCATE TABLE mdl_user")
     before = sums(moodle.server, PRISTINE, tables)
     assert not set(before) & set(sums(moodle.server, moodle.database, tables))
-    changes.restore(moodle.database, PRISTINE, moodle.truncated)
+    undo.restore(moodle.database, PRISTINE, moodle.truncated)
     assert sums(moodle.server, moodle.database, tables) == before
 
 
@@ -56,7 +54,7 @@ def contents() -> dict[str, list[Any]]:
     return found
 
 
-def test_our_own_database_is_as_migrations_made_it(changes: Changes) -> None:
+def test_our_own_database_is_as_migrations_made_it(undo: Changes) -> None:
     made = contents()
     filled = {"auth_group", "auth_group_permissions", "auth_permission", "django_content_type"}
     assert {table for table, rows in made.items() if rows} == filled | {"django_migrations"}
@@ -65,7 +63,7 @@ def test_our_own_database_is_as_migrations_made_it(changes: Changes) -> None:
     Group.objects.get(name="Auditors").delete()
     ContentType.objects.all().delete()
     assert not Permission.objects.exists()
-    changes.restore_default()
+    undo.restore_default()
     assert contents() == made
 
 
