@@ -1,8 +1,9 @@
 """Is delivery likely, and for how many mails? Asked before anything is claimed (design §3.3, promise P5).
 
 The breaker is a row of the table State: what refused us, and until when nobody tries. It opens when SES
-refuses the account or cannot be reached, and closes with the first mail that SES takes. A used-up 24-hour quota
-opens it for a minute at a time: then GetAccount is asked, and no mail is tried before it says that there is room.
+refuses the account or cannot be reached, which all processes judge by the same tries, and closes with the first mail
+that SES takes. A used-up 24-hour quota opens it for a minute at a time: then GetAccount is asked, and no mail is
+tried before it says that there is room.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from django.utils import timezone
 
 from emailoffload.delivery import errors, rate
 from emailoffload.delivery.errors import Outcome
+from emailoffload.outbox import content, transitions
 from emailoffload.outbox.models import Attempt, Email, State
 from emailoffload.outbox.states import EmailState
 
@@ -26,6 +28,13 @@ QUOTA_SECONDS = 60.0
 """The same for the 24-hour quota, each time: it frees itself bit by bit, and asking GetAccount costs nothing."""
 STUCK_SECONDS = 180.0
 """Mails that are due for so long, while nothing is sent at all, mean that no dispatcher is at work."""
+NO_ANSWER = 10
+"""So many tries in a row without an answer say that SES cannot be reached."""
+FEW_NO_ANSWER, FEW_SECONDS = 3, 60.0
+"""Fewer say so where they spread over so many seconds: a small site has few mails."""
+NO_ANSWER_IS_OLD = 3600.0
+"""Tries of longer ago say nothing about SES now."""
+TRIES_LOOKED_AT = 200
 MOST_QUEUED = 200_000
 """However fast the account is, the outbox holds no more than this."""
 MOST_PROBES = 20
@@ -80,6 +89,41 @@ def close() -> None:
     State.objects.filter(name=BREAKER).delete()
 
 
+def no_answer(kind: str, code: str) -> bool:
+    """Whether an outcome (its kind and code) means that SES was not reached, or that it did not answer as it should."""
+    return kind in {"not_transmitted", transitions.NO_ANSWER} and code not in _OUR_OWN
+
+
+_OUR_OWN = frozenset({"stopped", content.UnknownKey.code, transitions.INTERRUPTED})
+"""Error codes of tries that ended so for reasons of ours."""
+
+
+def unanswered() -> bool:
+    """Whether the newest tries that ended, of whichever process and pass, all had no answer; one query.
+
+    There must be NO_ANSWER of them, or FEW_NO_ANSWER that spread over FEW_SECONDS.
+    """
+    newest = Attempt.objects.order_by("-pk").values_list(
+        "route", "outcome", "error_code", "http_status", "started_at", "finished_at"
+    )
+    too_old = timezone.now() - timedelta(seconds=NO_ANSWER_IS_OLD)
+    ends: list[datetime] = []
+    first: datetime | None = None
+    for route, kind, code, status, started_at, finished_at in newest[:TRIES_LOOKED_AT]:
+        if route != "ses" or finished_at is None:
+            continue
+        if no_answer(kind, code):
+            if finished_at < too_old:
+                break
+            ends.append(finished_at)
+            first = min(first or started_at, started_at)
+        elif status:
+            break
+    if first is None or len(ends) < FEW_NO_ANSWER:
+        return False
+    return len(ends) >= NO_ANSWER or (max(ends) - first).total_seconds() >= FEW_SECONDS
+
+
 def refusal(known: rate.Known) -> Outcome | None:
     """Why no mail could be sent now, judged by what is known of the account; None when it is fine.
 
@@ -130,8 +174,9 @@ def stuck_since() -> datetime | None:
     oldest = free.order_by("next_try_at").values_list("next_try_at", flat=True).first()
     if oldest is None:
         return None
-    newest = Attempt.objects.order_by("-pk").values_list("started_at", flat=True).first()
-    return None if newest and newest > now - patience else oldest
+    newest = Attempt.objects.order_by("-pk").values_list("route", "started_at")[:TRIES_LOOKED_AT]
+    # By SMTP goes only what nobody else has sent in time: that is no sign of a dispatcher.
+    return None if any(route == "ses" and at > now - patience for route, at in newest) else oldest
 
 
 @dataclass(slots=True)

@@ -43,8 +43,6 @@ AHEAD_SECONDS = 0.25
 SOON = timedelta(seconds=90)
 """A pass stays on for mails that fall due so soon: the next scheduled one may start half a minute late."""
 POLL = 0.5
-NO_ANSWER = 10
-"""So many sends in a row without an answer end the pass: each further one would only be uncertain too."""
 
 
 @dataclass
@@ -344,18 +342,25 @@ class _Pass:
         if any(result.outcome and result.outcome.kind == "throttled" for result in results):
             pace.slow_down()
             self.rate = rate.known().rate
+        silent: Outcome | None = None
         for result in results:
             if result.outcome:
                 self._judge(result.outcome)
+                if health.no_answer(result.outcome.kind, result.outcome.code):
+                    silent = result.outcome
+        if silent and not self.halt and health.unanswered():
+            # Few of them were this pass's own: a small site has few mails, and several dispatchers share them.
+            self._stop(silent)
 
     def _judge(self, outcome: Outcome) -> None:
         """What one outcome says about SES as a whole."""
         self.refused.count(outcome)
         if outcome.kind in errors.WHOLE_ACCOUNT:
             self._stop(outcome)
-        elif outcome.kind in {"not_transmitted", "unknown"} and outcome.code != content.UnknownKey.code:
+        elif health.no_answer(outcome.kind, outcome.code):
+            # Each further one would only be uncertain too.
             self.no_answer += 1
-            if self.no_answer >= NO_ANSWER or self.probing:
+            if self.no_answer >= health.NO_ANSWER or self.probing:
                 self._stop(outcome)
         elif outcome.kind == "identity":
             self.no_answer = 0

@@ -120,7 +120,7 @@ class World:
     def break_ses(self, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Let SES, or the way to it, fail from now on."""
         # Ten sends in a row without an answer would end the pass, and which ten is chance.
-        monkeypatch.setattr(dispatch, "NO_ANSWER", 10_000)
+        monkeypatch.setattr(health, "NO_ANSWER", 10_000)
         # A pass would stay on for the next try of each mail.
         monkeypatch.setattr(dispatch, "SOON", timedelta(seconds=0.05))
         rate.known()
