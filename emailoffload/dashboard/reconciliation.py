@@ -11,13 +11,16 @@ from typing import Any
 
 import django_tables2 as tables
 from django import forms
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
+from emailoffload.actions.findings import deal_with
 from emailoffload.dashboard import access, links, paging, words
 from emailoffload.dashboard.tags import NOTHING, when
 from emailoffload.dashboard.views import PAGE_SIZE, Page
@@ -26,13 +29,14 @@ from emailoffload.outbox.models import Email
 from emailoffload.outbox.reconciliation import ReconcileFinding
 from emailoffload.worker import reconcile
 from emailoffload.worker import reconcile_words as verdicts
-from emailoffload.worker.reconcile_findings import AGREES, CHANGED, OLD
+from emailoffload.worker.reconcile_findings import AGREES, CHANGED, DEALT_WITH, OLD
 
 OPEN, CLOSED, ALL = "", "closed", "all"
 CLOSED_BECAUSE: Mapping[str, Promise] = {
     AGREES: _("it agrees by now"),
     CHANGED: _("another verdict holds by now"),
     OLD: _("it is too old to be compared again"),
+    DEALT_WITH: _("a person has dealt with it"),
 }
 
 
@@ -78,6 +82,17 @@ class FindingsForm(forms.Form):
     )
 
 
+class DealtWithForm(forms.Form):
+    """Which findings of the page are dealt with, and what was done."""
+
+    reason = forms.CharField(
+        label=_("What was found out or done?"),
+        max_length=500,
+        help_text=_("Kept in the audit log, with your name."),
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+
+
 def open_findings(user: scope.Person) -> QuerySet[ReconcileFinding]:
     """Open findings that a person may see."""
     return scope.findings_for(user).filter(closed_at__isnull=True)
@@ -111,6 +126,7 @@ def last() -> Last | None:
 class FindingTable(tables.Table):
     """Findings: the verdict, what was seen and what to do, whom and what it was about, since when."""
 
+    choose = tables.Column(verbose_name=_("Choose"), empty_values=())
     verdict = tables.Column(verbose_name=_("Verdict"))
     detail = tables.Column(verbose_name=_("What was seen"))
     user_id = tables.Column(verbose_name=_("User"))
@@ -127,6 +143,15 @@ class FindingTable(tables.Table):
     def __init__(self, rows: Sequence[ReconcileFinding], mails: Mapping[int, Email]) -> None:
         self.mails = mails
         super().__init__(rows)
+
+    def render_choose(self, record: ReconcileFinding) -> SafeString:
+        """A box for those that are open."""
+        if record.closed_at is not None:
+            return NOTHING
+        name = _("finding about claim %(claim)d") % {"claim": record.claim_id}
+        return format_html(
+            '<input type="checkbox" name="finding" value="{}" aria-label="{}">', record.pk, name
+        )
 
     def render_verdict(self, value: str) -> SafeString:
         """The verdict as a badge."""
@@ -195,6 +220,9 @@ class ReconciliationPage(Page):
         table = FindingTable(found.rows, mails)
         if not any(row.closed_at for row in found.rows):
             table.columns.hide("closed_at")
+        may = user.has_perm(access.HANDLE_FALLBACK) and not all(row.closed_at for row in found.rows)
+        if not may:
+            table.columns.hide("choose")
         whole = not scope.is_bound(user)
         tabs = params.copy()
         for name in ("verdict", "before", "after"):
@@ -209,12 +237,29 @@ class ReconciliationPage(Page):
             last=last() if whole else None,
             whole_site=whole,
             table=table,
+            may=may,
             page=found,
             older=links.with_key(params, "before", found.older_than),
             newer=links.with_key(params, "after", found.newer_than),
             newest=links.without_keys(params),
-            **kwargs,
+            **({"deal": DealtWithForm()} | kwargs),
         )
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Close the chosen findings, of those that the person may see; without a reason or a choice, say so."""
+        if not request.user.has_perm(access.HANDLE_FALLBACK):
+            words_ = str(access.NEEDED[access.HANDLE_FALLBACK])
+            raise PermissionDenied(words_ % {"permission": access.HANDLE_FALLBACK})
+        given = {
+            int(text[:19]) for text in request.POST.getlist("finding") if text.isascii() and text.isdigit()
+        }
+        wanted = sorted(number for number in given if number <= paging.MAX_ID)[:PAGE_SIZE]
+        ids = list(open_findings(request.user).filter(pk__in=wanted).values_list("pk", flat=True))
+        form = DealtWithForm(request.POST)
+        if not (form.is_valid() and ids):
+            return self.render_to_response(self.get_context_data(deal=form, none_chosen=not ids), status=400)
+        done = deal_with(ids, actor=request.user.get_username(), reason=form.cleaned_data["reason"])
+        return self.render_to_response(self.get_context_data(dealt_with=done))
 
     def _chosen(self, wanted: Mapping[str, Any]) -> QuerySet[ReconcileFinding]:
         rows = scope.findings_for(self.request.user)

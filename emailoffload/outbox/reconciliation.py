@@ -27,7 +27,8 @@ class ReconcileFinding(models.Model):
     first_seen = models.DateTimeField(_("first seen"))
     closed_at = models.DateTimeField(_("closed"), null=True, blank=True)
     closed_because = models.CharField(_("closed because"), max_length=10, blank=True, default="")
-    """agrees: the claim agrees by now; changed: another verdict holds; old: it is no longer looked at"""
+    """agrees: the claim agrees by now; changed: another verdict holds; old: it is no longer looked at;
+    dealt_with: by a person, whose words are in the audit log"""
 
     class Meta:
         verbose_name = _("reconciliation finding")

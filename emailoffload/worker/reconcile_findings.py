@@ -19,8 +19,8 @@ from emailoffload.worker.reconcile_verdicts import Found, Judgement
 LOOKED_AT = dt.timedelta(days=1)
 """A finding about a claim that is too old to be looked at again stays open for this long."""
 OLD_AT_ONCE = 5000
-AGREES, CHANGED, OLD = "agrees", "changed", "old"
-"""Why a finding was closed."""
+AGREES, CHANGED, OLD, DEALT_WITH = "agrees", "changed", "old", "dealt_with"
+"""Why a finding was closed. What a person has dealt with is open again only once something else is seen."""
 
 Judged = tuple[Claim, Found, Judgement]
 
@@ -52,6 +52,11 @@ def store(judged: Sequence[Judged], now: dt.datetime) -> Counter[str]:
             if present is None:
                 new.append(_finding(claim, judgement, seen, now))
                 counts["opened"] += 1
+            elif present.closed_because == DEALT_WITH and (present.detail, present.seen) == (
+                judgement.detail,
+                seen,
+            ):
+                continue
             elif (present.detail, present.seen, present.closed_at) != (judgement.detail, seen, None):
                 counts["opened"] += present.closed_at is not None
                 present.detail, present.seen = judgement.detail, seen

@@ -6,15 +6,19 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.utils import timezone
 
 from emailoffload.actions.diagnosis.background import reconciled
-from emailoffload.outbox.models import State
+from emailoffload.actions.findings import deal_with
+from emailoffload.outbox.models import AuditEntry, State
+from emailoffload.outbox.reconciliation import ReconcileFinding
 from emailoffload.outbox.states import EmailState
-from emailoffload.worker import reconcile
+from emailoffload.policy.models import GroupCompany
+from emailoffload.worker import reconcile, reconcile_findings
 from emailoffload.worker import reconcile_words as words
+from emailoffload.worker.reconcile_verdicts import Judgement
 from tests.dashboard.factories import make_claim, make_email, make_finding, make_run
 from tests.queries import counted
 
@@ -147,3 +151,74 @@ def test_the_doctor_names_serious_findings_and_a_reconciler_that_does_not_run() 
     assert verdict == "problem"
     assert "1 possible double, 1 not picked up by Moodle" in text
     assert "Reconciliation" in cure
+
+
+@pytest.fixture
+def support() -> Client:
+    client = Client()
+    user = User.objects.create_user("support")
+    user.groups.add(Group.objects.get(name="Support staff"))
+    client.force_login(user)
+    return client
+
+
+def test_what_a_person_has_dealt_with_is_closed_with_their_words_on_record(support: Client) -> None:
+    one, two = make_finding(), make_finding()
+    assert f'name="finding" value="{one.pk}"' in page(support)
+    data = {"finding": [one.pk, "x", 2**70], "reason": "It was me"}
+    answer = support.post("/reconciliation/?verdict=touched", data)
+    text = answer.content.decode()
+    assert answer.status_code == 200 and "1 finding is dealt with." in text
+    assert f'value="{two.pk}"' in text and f'value="{one.pk}"' not in text
+    one.refresh_from_db()
+    assert one.closed_at is not None and one.closed_because == "dealt_with"
+    entry = AuditEntry.objects.get()
+    assert (entry.actor, entry.action, entry.reason) == ("support", "finding_dealt_with", "It was me")
+    assert entry.details == {"claim": one.claim_id, "verdict": "touched", "detail": "other_values"}
+    closed = page(support, "?status=closed")
+    assert "a person has dealt with it" in closed and 'name="finding"' not in closed
+    assert support.post("/reconciliation/", data).status_code == 400, "it is closed by now"
+    assert AuditEntry.objects.count() == 1
+
+
+@pytest.mark.parametrize(("chosen", "reason"), [(True, "  "), (False, "Why not")])
+def test_without_a_reason_or_a_choice_nothing_is_closed(support: Client, chosen: bool, reason: str) -> None:
+    finding = make_finding()
+    answer = support.post("/reconciliation/", {"finding": [finding.pk] if chosen else [], "reason": reason})
+    assert answer.status_code == 400 and 'role="alert"' in answer.content.decode()
+    finding.refresh_from_db()
+    assert finding.closed_at is None
+    with pytest.raises(ValueError, match="reason"):
+        deal_with([finding.pk], actor="x", reason=" ")
+
+
+def test_who_may_only_look_closes_nothing_and_bound_people_only_their_own(support: Client) -> None:
+    finding = make_finding(make_claim(company_id=4))
+    auditor, client = User.objects.create_user("auditor"), Client()
+    auditor.groups.add(Group.objects.get(name="Auditors"))
+    client.force_login(auditor)
+    data = {"finding": finding.pk, "reason": "x"}
+    assert 'name="finding"' not in page(client)
+    assert client.post("/reconciliation/", data).status_code == 403
+    GroupCompany.objects.create(group=Group.objects.get(name="Support staff"), company_id=5)
+    assert support.post("/reconciliation/", data).status_code == 400
+    finding.refresh_from_db()
+    assert finding.closed_at is None
+
+
+def test_a_finding_that_was_dealt_with_is_open_again_only_if_something_else_is_seen() -> None:
+    claim, now = make_claim(), timezone.now()
+
+    def observe(verdict: str, row: tuple[int, int]) -> ReconcileFinding:
+        judgement = Judgement(verdict, words.OTHER_VALUES if verdict != words.AGREES else "")
+        reconcile_findings.store([(claim, row, judgement)], now)
+        return ReconcileFinding.objects.get(verdict=words.TOUCHED)
+
+    finding = observe(words.TOUCHED, (1, 17))
+    assert deal_with([finding.pk], actor="x", reason="y") == 1
+    assert deal_with([finding.pk], actor="x", reason="y") == 0
+    assert observe(words.TOUCHED, (1, 17)).closed_because == "dealt_with"
+    observe(words.AGREES, (1, 17))
+    assert observe(words.TOUCHED, (1, 17)).closed_because == "dealt_with"
+    again = observe(words.TOUCHED, (1, 18))
+    assert (again.closed_at, again.closed_because) == (None, "")
