@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -276,6 +276,26 @@ def _lose(claim_ids: Collection[int], now: dt.datetime, note: str) -> None:
     Claim.objects.filter(pk__in=claim_ids, state__in=[ClaimState.INTENDED, ClaimState.DROPPED]).update(
         state=ClaimState.LOST, settled_at=now, intent_key=None, note=note
     )
+
+
+def give_up(claim_ids: Collection[int], restore: Callable[[Collection[int]], object]) -> set[int]:
+    """Lose these claims, and have `restore` put the rows of those back that it is given; returns the others.
+
+    The others have been settled by recovery since, so that their mails may have left. One transaction around
+    `restore`, so that recovery settles none meanwhile. Raises what `restore` raises; nothing is lost then.
+    """
+
+    def once() -> set[int]:
+        with transaction.atomic():
+            ours = Claim.objects.select_for_update().filter(
+                pk__in=claim_ids, state__in=[ClaimState.INTENDED, ClaimState.DROPPED]
+            )
+            mine = list(ours.order_by("pk").values_list("pk", flat=True))
+            restore(mine)
+            _lose(mine, timezone.now(), "")
+        return set(claim_ids) - set(mine)
+
+    return deadlocks.survive(once)
 
 
 def _wake(claim: Claim, now: dt.datetime) -> bool:

@@ -21,7 +21,7 @@ from emailoffload.moodle.errors import MoodleProblem, translate
 from emailoffload.outbox import intents
 from emailoffload.sources import reasons
 from emailoffload.sources.protocol import Candidate, Decision, Source
-from emailoffload.worker import killpoints, late_claims, runs
+from emailoffload.worker import handback, killpoints, late_claims, runs
 from emailoffload.worker.intercept_result import InterceptResult
 
 log = logging.getLogger(__name__)
@@ -181,12 +181,21 @@ class Claimer:
         return set(won)
 
     def _undo(self, intended: intents.Intended, rows: set[int]) -> set[int]:
-        """Reverse claims that may have come too late: whatever Moodle's run does then, it does alone."""
+        """Reverse claims that may have come too late: whatever Moodle's run does then, it does alone.
+
+        Where this process slept so long that recovery has settled a claim, a mail of it may have left: such claims
+        are handed back like any other, if none has.
+        """
         if rows:
-            claims.apply(
-                self.name, [swap.reversed() for swap in _swaps(intended.claims[row] for row in rows)]
-            )
             self.result.left[reasons.COMMITTED_LATE] += len(rows)
+            mine = {stored.pk: stored for row, stored in intended.claims.items() if row in rows}
+            settled = intents.give_up(
+                mine,
+                lambda ids: claims.apply(
+                    self.name, [swap.reversed() for swap in _swaps(mine[pk] for pk in ids)]
+                ),
+            )
+            handback.hand_back(sorted(settled), actor="worker", reason="the claim came too late")
         return rows
 
 

@@ -100,8 +100,12 @@ def _releasing(stale: dt.datetime, now: dt.datetime, counts: dict[str, int]) -> 
 
 def _leave_to_a_person(claim_ids: Collection[int]) -> None:
     """Hold the mails of claims of which nobody can tell whether Moodle has mailed them: no route is tried."""
+    # Failed ones too: what a hand-back was to cure would go by SMTP next.
     waiting = Email.objects.filter(
-        claim__in=claim_ids, claim__state=ClaimState.CLAIMED, state=EmailState.QUEUED, lease=""
+        claim__in=claim_ids,
+        claim__state=ClaimState.CLAIMED,
+        state__in=[EmailState.QUEUED, EmailState.FAILED],
+        lease="",
     )
     waiting.update(state=EmailState.FAILED, state_at=timezone.now(), reason=UNCLEAR)
 

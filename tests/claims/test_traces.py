@@ -16,7 +16,7 @@ from emailoffload.outbox.models import Claim, Email
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.sources import reasons
 from emailoffload.sources.protocol import Candidate
-from emailoffload.worker import handback, traces
+from emailoffload.worker import handback, overdue, traces
 from emailoffload.worker.recover_intents import UNCLEAR, recover_intents
 from emailoffload.worker.traces import Trace
 from tests.claims.candidates import candidate, some
@@ -201,6 +201,20 @@ def test_a_hand_back_that_was_cut_off_never_sends_what_moodle_may_have_sent(
     recover_intents(later())
     assert ends()[:2] == (state, mail)
     assert Email.objects.get().lease == ""
+
+
+@on_databases
+def test_a_mail_that_had_failed_before_such_a_hand_back_goes_no_other_way_either(moodle: Moodle) -> None:
+    found = last(moodle, due=-60)
+    stored = intents.intend([found], None)
+    intents.settle([claim.pk for claim in stored.claims.values()], [])
+    Email.objects.update(state=EmailState.FAILED, reason="deadline")
+    Claim.objects.update(state=ClaimState.RELEASING, settled_at=timezone.now())
+    moodle.execute("DELETE FROM mdl_reengagement_inprogress WHERE id = %s", [found.row_id])
+    assert overdue.find(later(), overdue.situation())[0] == []
+    recover_intents(later())
+    assert ends() == (ClaimState.CLAIMED, EmailState.FAILED, UNCLEAR)
+    assert overdue.find(later(), overdue.situation())[0] == [], "no route is tried"
 
 
 @on_databases
