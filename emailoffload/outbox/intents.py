@@ -281,8 +281,10 @@ def _lose(claim_ids: Collection[int], now: dt.datetime, note: str) -> None:
 def give_up(claim_ids: Collection[int], restore: Callable[[Collection[int]], object]) -> set[int]:
     """Lose these claims, and have `restore` put the rows of those back that it is given; returns the others.
 
-    The others have been settled by recovery since, so that their mails may have left. One transaction around
-    `restore`, so that recovery settles none meanwhile. Raises what `restore` raises; nothing is lost then.
+    The others have been settled by recovery since, so that their mails may have left. A row that another process
+    has claimed with the same values, after recovery had dropped this intent, is not put back: it is that one's.
+    One transaction around `restore`, so that recovery settles none meanwhile. Raises what `restore` raises; nothing
+    is lost then.
     """
 
     def once() -> set[int]:
@@ -290,12 +292,24 @@ def give_up(claim_ids: Collection[int], restore: Callable[[Collection[int]], obj
             ours = Claim.objects.select_for_update().filter(
                 pk__in=claim_ids, state__in=[ClaimState.INTENDED, ClaimState.DROPPED]
             )
-            mine = list(ours.order_by("pk").values_list("pk", flat=True))
-            restore(mine)
-            _lose(mine, timezone.now(), "")
-        return set(claim_ids) - set(mine)
+            mine = list(ours.order_by("pk"))
+            restore(
+                [claim.pk for claim in mine if claim.state == ClaimState.INTENDED or not _successor(claim)]
+            )
+            _lose([claim.pk for claim in mine], timezone.now(), "")
+        return set(claim_ids) - {claim.pk for claim in mine}
 
     return deadlocks.survive(once)
+
+
+def _successor(claim: Claim) -> bool:
+    """Whether another process means to claim, or has claimed, the row of this dropped intent with the same values."""
+    key = _key(claim.source, claim.row_id, claim.before)
+    return _same(Claim.objects.select_for_update().filter(intent_key=key).first(), claim)
+
+
+def _same(holder: Claim | None, claim: Claim) -> bool:
+    return holder is not None and _written(claim.source, holder.after) == _written(claim.source, claim.after)
 
 
 def _wake(claim: Claim, now: dt.datetime) -> bool:
@@ -306,7 +320,7 @@ def _wake(claim: Claim, now: dt.datetime) -> bool:
     """
     key = _key(claim.source, claim.row_id, claim.before)
     holder = Claim.objects.select_for_update().filter(intent_key=key).first()
-    if holder is not None and _written(claim.source, holder.after) == _written(claim.source, claim.after):
+    if _same(holder, claim):
         _lose([claim.pk], now, "another process holds this row")
         return False
     claim.state = ClaimState.CLAIMED

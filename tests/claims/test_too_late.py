@@ -108,3 +108,27 @@ def test_a_claimer_that_slept_while_a_mail_of_its_claim_left_does_not_give_that_
         ("claimed", "accepted"),
         *[("released", "released")] * (len(before) - 1),
     ]
+
+
+def test_a_claimer_that_slept_before_its_claim_does_not_give_back_what_its_successor_holds(
+    moodle: Moodle, ses: SandboxSES, monkeypatch: pytest.MonkeyPatch, settings: SimpleNamespace
+) -> None:
+    settings.LEASE_SECONDS = 3600
+    settings.CLAIM_LEAD_SECONDS = 7200
+    before = three(moodle, due=7000)
+    offset = [0]
+    clock = SimpleNamespace(time=lambda: time.time() + offset[0], monotonic=time.monotonic)
+    monkeypatch.setattr(claiming, "time", clock)
+
+    def sleep(name: str) -> None:
+        if name == "after_intent" and not offset[0]:
+            offset[0] = 3700
+            assert recover_intents(timezone.now() + timedelta(seconds=3700))["dropped"] == len(before)
+            assert intercept.run(lane="-successor").claimed == len(before)
+            Email.objects.filter(claim__state="claimed").update(state=EmailState.ACCEPTED)
+
+    monkeypatch.setattr("emailoffload.worker.killpoints.reached", sleep)
+    assert intercept.run().claimed == 0
+    held = [claim.after["emailtime"] for claim in Claim.objects.filter(state="claimed").order_by("row_id")]
+    assert [row[2] for row in rows(moodle)] == held
+    assert Claim.objects.filter(state="lost").count() == len(before)
