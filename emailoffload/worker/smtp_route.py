@@ -24,7 +24,7 @@ from django.utils import timezone
 
 from emailoffload.delivery import smtp
 from emailoffload.delivery.errors import Outcome
-from emailoffload.outbox import content, transitions
+from emailoffload.outbox import content, switches, transitions
 from emailoffload.outbox.models import Claim, Content, Email
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.outbox.transitions import Ended
@@ -149,7 +149,7 @@ class Sending:
         take_back()
         sources = eligibility.Sources()
         with smtp.Connection() as server:
-            while self._goes_on():
+            while self._goes_on() and not switches.pause().sends:
                 ids = self._take()
                 if not ids:
                     break
