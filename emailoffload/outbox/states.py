@@ -50,7 +50,10 @@ AFTER_ACCEPTANCE = frozenset(
 TRANSITIONS: dict[EmailState, frozenset[EmailState]] = {
     # `prepared` mails of a claim that was not made are deleted with it, so they have no end state.
     S.PREPARED: frozenset({S.QUEUED}),
-    S.QUEUED: frozenset({S.SENDING, S.SUPPRESSED, S.RELEASED, S.CANCELLED, S.SENT_SMTP, S.FAILED}),
+    # To `accepted` where the answer to an uncertain try comes after the mail was queued once more.
+    S.QUEUED: frozenset(
+        {S.SENDING, S.ACCEPTED, S.SUPPRESSED, S.RELEASED, S.CANCELLED, S.SENT_SMTP, S.FAILED}
+    ),
     # Back to `queued` only where nothing was transmitted.
     S.SENDING: frozenset({S.QUEUED, S.UNCERTAIN, S.ACCEPTED, S.FAILED, S.SENT_SMTP}) | AFTER_ACCEPTANCE,
     S.UNCERTAIN: frozenset({S.QUEUED, S.ACCEPTED, S.SENT_SMTP, S.FAILED, S.CANCELLED}) | AFTER_ACCEPTANCE,

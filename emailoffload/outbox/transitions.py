@@ -169,7 +169,8 @@ def record(ended: Sequence[Ended], lease: str, holder: str, *, now: datetime) ->
 
 
 def _record_accepted(accepted: Sequence[Ended], now: datetime) -> None:
-    pending = f"state IN ('{S.SENDING}', '{S.UNCERTAIN}')"
+    # Queued: once more, because the try had been uncertain. Whoever has leased it by now does not get to send it.
+    pending = f"state IN ('{S.SENDING}', '{S.UNCERTAIN}', '{S.QUEUED}')"
     # MariaDB evaluates assignments from left to right, so what depends on the old state comes first.
     _update(
         _EMAILS,
