@@ -133,7 +133,9 @@ class GroupPage(Page):
             title=STATES[state],
             reason=reason,
             page=found,
-            lines=[(email, uncertain.deadline(email) if state == S.UNCERTAIN else None) for email in found.rows],
+            lines=[
+                (email, uncertain.deadline(email) if state == S.UNCERTAIN else None) for email in found.rows
+            ],
             count=paging.capped_count(rows),
             most=actions.MOST,
             actions=self.offered(state) if may else {},
