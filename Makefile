@@ -16,7 +16,7 @@ run: ## Try it: dashboard, worker, a sample Moodle and a local SES in this termi
 	@$(PYTHON) manage.py quickstart $(ARGS)
 
 test: lint ## Everything that is checked: lint, then every test, on a private MariaDB and in headless Chromium
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTHON) -m pytest -n auto $(ARGS)
 
 lint: ## Style, types, layering, migrations, the settings reference and the lock files
 	@tools/bootstrap dev $(VENV)

@@ -21,6 +21,7 @@ from emailoffload.admin_scope import ForOwnCompanies
 from emailoffload.dashboard.paging import COUNT_CAP
 from emailoffload.feedback.models import Suppression
 from emailoffload.outbox.models import Attempt, AuditEntry, Claim, Email, Lease, RowError, Run, Shadow, State
+from emailoffload.outbox.reconciliation import ReconcileFinding
 
 admin.site.site_title = _("Email Offload")
 admin.site.site_header = _("Email Offload: records")
@@ -74,6 +75,24 @@ class RowErrorAdmin(ReadOnly):
     list_display = ("source", "row_id", "reason", "user_id", "activity_id", "times", "last_seen")
     list_filter = ("source", "reason")
     ordering = ("-last_seen",)
+
+
+@admin.register(ReconcileFinding)
+class ReconcileFindingAdmin(ReadOnly):
+    """What the reconciler found."""
+
+    company = "company_id"
+    list_display = (
+        "verdict",
+        "detail",
+        "source",
+        "user_id",
+        "claim_id",
+        "first_seen",
+        "closed_at",
+        "closed_because",
+    )
+    list_filter = ("verdict", "source")
 
 
 @admin.register(Claim)

@@ -13,6 +13,7 @@ from emailoffload.outbox.models import (
     Shadow,
     State,
 )
+from emailoffload.outbox.reconciliation import ReconcileFinding
 from emailoffload.policy.models import CopyRule, GroupCompany, RoutingRule, SensitiveTemplate
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "EventProblem",
     "GroupCompany",
     "Lease",
+    "ReconcileFinding",
     "ReputationHour",
     "RoutingRule",
     "RowError",

@@ -90,8 +90,10 @@ SES_CONNECT_TIMEOUT_SECONDS: float = _values["SES_CONNECT_TIMEOUT_SECONDS"]
 SES_READ_TIMEOUT_SECONDS: float = _values["SES_READ_TIMEOUT_SECONDS"]
 SMTP_TIMEOUT_SECONDS: float = _values["SMTP_TIMEOUT_SECONDS"]
 UNCERTAIN_AFTER_SECONDS: int = _values["UNCERTAIN_AFTER_SECONDS"]
+UNCERTAIN_POLICY: str = _values["UNCERTAIN_POLICY"]
 DISPATCH_THREADS: int = _values["DISPATCH_THREADS"]
 DISPATCH_SLOTS: int = _values["DISPATCH_SLOTS"]
+RECONCILE_DAYS: int = _values["RECONCILE_DAYS"]
 DISPATCH_BUDGET_SECONDS: int = _values["DISPATCH_BUDGET_SECONDS"]
 LEASE_SECONDS: int = _values["LEASE_SECONDS"]
 
@@ -111,8 +113,11 @@ _MOODLE_OPTIONS: dict[str, Any] = {
     **_MYSQL_OPTIONS,
     # Moodle's "run now" waits ten seconds for the cron lock that we hold during a claim, and recovery takes a
     # claim or release over after LEASE_SECONDS: we wait for a locked row three times this long, no longer.
-    "init_command": f"{_MYSQL_OPTIONS['init_command']}, innodb_lock_wait_timeout=2",
-    # A server that does not answer must not keep a dispatcher from recording what it has sent.
+    # A statement that takes longer than we wait for is broken off by the server too: MariaDB executes what stands in
+    # a comment with M!, MySQL (for SELECTs) what stands in the other one.
+    "init_command": f"{_MYSQL_OPTIONS['init_command']}, innodb_lock_wait_timeout=2"
+    "/*M!100100 , max_statement_time=25 *//*!50708 , max_execution_time=25000 */",
+    # A server that does not answer must not keep a dispatcher from recording what it has sent, nor a pass from ending.
     "read_timeout": 30,
     "write_timeout": 30,
 }
@@ -179,7 +184,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "emailoffload.dashboard.access.LoginRequired",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]

@@ -7,3 +7,4 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", include("emailoffload.dashboard.urls")),
 ]
+handler500 = "emailoffload.dashboard.outage.server_error"

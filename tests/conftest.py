@@ -2,26 +2,81 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import botocore.session
 import pytest
 from django.conf import settings
 from django.db import connections
+from django.test import TransactionTestCase
 from django.test.utils import setup_databases, teardown_databases
+from xdist.scheduler import LoadScopeScheduling
 
 from emailoffload.sandbox.ses_server import SandboxSES
 from tests import mariadb
 from tests import settings as test_settings
+from tests.processes import ROOT
+from tests.undo import Changes
 
 PRISTINE = "moodle_pristine"
+WORKERS = 3
+"""Processes that run the whole suite: it waits for other processes so often that two keep no two cores busy."""
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Remove the suite's data folder."""
-    shutil.rmtree(settings.DATA_DIR, ignore_errors=True)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """What `-n auto` of the Makefile means: several for the whole suite, none for tests that were named.
+
+    For a few tests, as many servers and restored sites would take longer than they save.
+    """
+    return WORKERS if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the server of this process, unless it is xdist's controller, which runs no test.
+
+    Each of xdist's workers comes here by itself: it has a server and a data folder of its own, and the processes
+    that its tests start inherit both.
+    """
+    distributed = config.getoption("dist", "no") != "no" and config.getoption("tx", None)
+    if not distributed:
+        test_settings.SERVER.begin()
+        os.environ["OFFLOAD_TEST_DATA"] = test_settings.DATA
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the server and remove the data folder."""
+    test_settings.SERVER.stop()
+    shutil.rmtree(test_settings.DATA, ignore_errors=True)
+
+
+class Spread(LoadScopeScheduling):  # type: ignore[misc]
+    """How xdist's controller spreads the tests: each for itself, but the files that name a marker of `TOGETHER`."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return together(nodeid.split("::", 1)[0]) or nodeid
+
+
+TOGETHER = ("pytest.mark.race", "pytest.mark.kill", "pytest.mark.whole", "pytest.mark.browser")
+"""They take long, so they start first, and disturb their like, so one worker has all of a kind, one by one."""
+
+
+@functools.cache
+def together(file: str) -> str:
+    """The group of a file's tests, empty if they need not stay together."""
+    text = (ROOT / file).read_text()
+    return next((marker for marker in TOGETHER if marker in text), "")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """xdist's own grouping sees no marker, as the node ids that it would write it into are fixed."""
+    return Spread(config, log)
 
 
 def grant_moodle_account(server: mariadb.Server, database: str) -> None:
@@ -50,6 +105,14 @@ def _rows(connection: Any, sql: str) -> list[tuple[Any, ...]]:
     return list(cursor.fetchall())
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _amazons_descriptions_are_read_once() -> Iterator[None]:
+    """Each test has an SES client of its own; parsing the descriptions of all services anew takes most of its time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
+        yield
+
+
 @pytest.fixture(scope="session")
 def server() -> mariadb.Server:
     """The suite's MariaDB server."""
@@ -57,7 +120,13 @@ def server() -> mariadb.Server:
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(server: mariadb.Server, django_db_blocker: Any) -> Iterator[None]:
+def undo(server: mariadb.Server) -> Changes:
+    """What the server knows of changes."""
+    return Changes(server)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(server: mariadb.Server, undo: Changes, django_db_blocker: Any) -> Iterator[None]:
     """Our database is created by migrations; Moodle's is the restored real site, under its own account."""
     user, password = test_settings.APP_ACCOUNT
     server.run(
@@ -70,7 +139,11 @@ def django_db_setup(server: mariadb.Server, django_db_blocker: Any) -> Iterator[
     grant_moodle_account(server, test_settings.MOODLE_DATABASE)
     with django_db_blocker.unblock():
         config = setup_databases(verbosity=0, interactive=False, aliases=["default"])
-    yield
+        undo.keep_default()
+    undo.since_last_look(test_settings.MOODLE_DATABASE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda case: undo.restore_default())
+        yield
     with django_db_blocker.unblock():
         connections.close_all()
         teardown_databases(config, verbosity=0)
@@ -83,17 +156,12 @@ class Moodle:
         self.server = server
         self.database = database
         self.connection = server.connect(database)
-        self.touched = {"mdl_reengagement_inprogress", "mdl_email"}
+        self.truncated: set[str] = set()
 
     def execute(self, sql: str, args: Any = None) -> int:
         """Run one statement and return the number of rows it affected."""
-        found = re.match(
-            r"\s*(?:UPDATE|INSERT\s+INTO|REPLACE\s+INTO|DELETE\s+FROM|TRUNCATE(?:\s+TABLE)?)\s+`?(\w+)",
-            sql,
-            re.I,
-        )
-        if found:
-            self.touched.add(found[1])
+        if found := re.match(r"\s*TRUNCATE(?:\s+TABLE)?\s+`?(\w+)", sql, re.I):
+            self.truncated.add(found[1])
         with self.connection.cursor() as cursor:
             return int(cursor.execute(sql, args))
 
@@ -111,7 +179,6 @@ class Moodle:
         """Insert a row and return its id."""
         names = ", ".join(f"`{name}`" for name in values)
         marks = ", ".join(["%s"] * len(values))
-        self.touched.add(table)
         with self.connection.cursor() as cursor:
             cursor.execute(f"INSERT INTO `{table}` ({names}) VALUES ({marks})", list(values.values()))
             return int(cursor.lastrowid)
@@ -126,21 +193,15 @@ class Moodle:
                 (plugin, name, value),
             )
 
-    def restore(self) -> None:
-        """Put back every table that was changed."""
-        for table in self.touched:
-            self.connection.query(f"TRUNCATE TABLE `{table}`")
-            self.connection.query(f"INSERT INTO `{table}` SELECT * FROM `{PRISTINE}`.`{table}`")
-        self.connection.close()
-
 
 @pytest.fixture
-def moodle(server: mariadb.Server, transactional_db: None) -> Iterator[Moodle]:
+def moodle(server: mariadb.Server, undo: Changes, transactional_db: None) -> Iterator[Moodle]:
     """The real site's database, writable as Moodle's own; every change is undone after the test."""
     site = Moodle(server, test_settings.MOODLE_DATABASE)
     yield site
     connections["moodle"].close()
-    site.restore()
+    site.connection.close()
+    undo.restore(site.database, PRISTINE, site.truncated)
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ MOODLE_DATABASE = "moodle"
 APP_ACCOUNT = ("offload", "offload-password")
 MOODLE_ACCOUNT = ("offload_moodle", "moodle-password")
 
-if "OFFLOAD_TEST_DATA" not in os.environ:
-    os.environ["OFFLOAD_TEST_DATA"] = tempfile.mkdtemp(prefix="eo-data-")
+# Not yet in the environment: the tests' own processes shall inherit it, xdist's workers shall not (conftest.py).
+DATA = os.environ.get("OFFLOAD_TEST_DATA") or tempfile.mkdtemp(prefix="eo-data-")
 os.environ["OFFLOAD_ENV_FILE"] = os.devnull
-os.environ["OFFLOAD_DATA_DIR"] = os.environ["OFFLOAD_TEST_DATA"]
+os.environ["OFFLOAD_DATA_DIR"] = DATA
 os.environ["DATABASE_URL"] = SERVER.url("offload", *APP_ACCOUNT)
 os.environ["MOODLE_DATABASE_URL"] = SERVER.url(MOODLE_DATABASE, *MOODLE_ACCOUNT)
 os.environ["MOODLE_WWWROOT"] = "http://127.0.0.1:18080"

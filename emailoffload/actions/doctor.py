@@ -15,16 +15,18 @@ from emailoffload.actions.diagnosis import (
     mail_server,
     moodle,
     ours,
+    outbox,
     queue,
     reputation,
+    rules,
     simulator,
     suppressions,
 )
 from emailoffload.actions.diagnosis.finding import Finding, examine
 
 LOOKS = [
-    *ours.LOOKS, *moodle.LOOKS, *queue.LOOKS, *amazon.LOOKS, *events.LOOKS, *suppressions.LOOKS,
-    *mail_server.LOOKS, *background.LOOKS, *reputation.LOOKS,
+    *ours.LOOKS, *moodle.LOOKS, *queue.LOOKS, *rules.LOOKS, *amazon.LOOKS, *events.LOOKS, *suppressions.LOOKS,
+    *mail_server.LOOKS, *background.LOOKS, *outbox.LOOKS, *reputation.LOOKS,
 ]  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
@@ -53,7 +53,7 @@ def drain(*, actor: str) -> DrainResult:
     """
     started = time.monotonic()
     result = DrainResult()
-    switches.set_pause(replace(switches.pause(), claims=True, by=actor, reason="drain"))
+    switches.change(claims=True, sends=None, by=actor, reason="drain")
     _wait_for_interceptors()
     for outcome in release(_unsent(), actor=actor, reason="drain"):
         if outcome.released:

@@ -1,4 +1,7 @@
-"""What became of an uncertain mail, decided by a person: nobody else may, and nothing is guessed (design §6)."""
+"""What became of an uncertain mail, decided by a person: nothing is guessed (design §6).
+
+What happens where nobody decides is `worker.uncertain`'s.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from emailoffload.outbox import transitions
-from emailoffload.outbox.models import AuditEntry, Claim, Content, Email
+from emailoffload.outbox.models import Attempt, AuditEntry, Claim, Content, Email
 from emailoffload.outbox.states import ClaimState, EmailState
 
 Decision = Literal["accepted", "resend"]
@@ -28,11 +31,6 @@ class Settled:
     email_id: int
     state: str = ""
     why_not: str = ""
-
-
-def deadline(email: Email) -> datetime:
-    """Until when evidence is waited for; after it a person is asked to decide. Nothing happens by itself."""
-    return email.state_at + timedelta(seconds=settings.UNCERTAIN_AFTER_SECONDS)
 
 
 def settle(email_ids: Sequence[int], *, decision: Decision, actor: str, reason: str) -> list[Settled]:
@@ -104,5 +102,9 @@ def _move(email: Email, decision: Decision, now: datetime) -> str:
         columns = {
             "reason": "", "detail": "", "route": "ses", "next_try_at": now, "deadline_at": soon
         }  # fmt: skip
+        # Nothing of it has left, as far as anybody knows: it may go back to Moodle, too.
+        Attempt.objects.filter(email=email, outcome=transitions.NO_ANSWER).update(
+            outcome=transitions.NOT_ARRIVED
+        )
     transitions.move([email.pk], new, now=now, **columns)
     return new.value

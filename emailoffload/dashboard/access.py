@@ -7,8 +7,10 @@ bound to companies (`outbox.scope`): their members see only what belongs to thos
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.contrib.auth.mixins import AccessMixin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
@@ -59,6 +61,19 @@ NEEDED: dict[str, Promise] = {
 WHOLE_SITE: Promise = _(
     "This page is about the whole site. Your account sees only what belongs to its companies."
 )
+
+
+class LoginRequired(LoginRequiredMiddleware):
+    """Django's own, which asks who somebody is even where anybody is let in: that needs our database, and `/healthz`
+    has to answer without it."""
+
+    def process_view(
+        self, request: HttpRequest, view_func: Callable[..., Any], view_args: Any, view_kwargs: Any
+    ) -> HttpResponseBase | None:
+        """Nothing for views that need no login; else what Django does: None, or the way to the login."""
+        if not getattr(view_func, "login_required", True):
+            return None
+        return super().process_view(request, view_func, view_args, view_kwargs)
 
 
 class NeedsPermission(AccessMixin):

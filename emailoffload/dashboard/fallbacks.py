@@ -20,13 +20,13 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from emailoffload.actions import fallbacks as actions
-from emailoffload.actions.settle import deadline
 from emailoffload.dashboard import access, links, paging
 from emailoffload.dashboard.views import PAGE_SIZE, Page
 from emailoffload.delivery import smtp
 from emailoffload.outbox import scope
 from emailoffload.outbox.models import Email
 from emailoffload.outbox.states import EmailState
+from emailoffload.worker import uncertain
 
 S = EmailState
 CAP = 10_000
@@ -133,7 +133,9 @@ class GroupPage(Page):
             title=STATES[state],
             reason=reason,
             page=found,
-            lines=[(email, deadline(email) if state == S.UNCERTAIN else None) for email in found.rows],
+            lines=[
+                (email, uncertain.deadline(email) if state == S.UNCERTAIN else None) for email in found.rows
+            ],
             count=paging.capped_count(rows),
             most=actions.MOST,
             actions=self.offered(state) if may else {},

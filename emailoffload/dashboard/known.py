@@ -18,6 +18,7 @@ from emailoffload.feedback.fold import STATES, Fact, Rank, rank
 from emailoffload.feedback.models import Event, EventType, Suppression
 from emailoffload.outbox import scope
 from emailoffload.outbox.models import Email
+from emailoffload.outbox.reconciliation import ReconcileFinding
 from emailoffload.outbox.states import AFTER_ACCEPTANCE, EmailState
 
 S = EmailState
@@ -39,6 +40,8 @@ class Known:
     """Why its address gets no mail now."""
     not_taken: NotTaken | None = None
     """Why an unanswered send seems not to have been taken."""
+    finding: ReconcileFinding | None = None
+    """Of one that was handed back: what was seen of it in Moodle afterwards."""
 
 
 NOTHING = Known()
@@ -60,8 +63,12 @@ def gather(emails: Sequence[Email], viewer: scope.Person, now: datetime | None =
     barred = _suppressions(emails, viewer, now)
     uncertain = [email for email in emails if email.state == S.UNCERTAIN]
     silent = no_send_event(uncertain, now) if uncertain else {}
+    findings = _findings([email for email in emails if email.state == S.RELEASED])
     return {
-        email.pk: Known(events.get(email.pk), barred.get(email.pk), silent.get(email.pk)) for email in emails
+        email.pk: Known(
+            events.get(email.pk), barred.get(email.pk), silent.get(email.pk), findings.get(email.claim_id)
+        )
+        for email in emails
     }
 
 
@@ -89,6 +96,16 @@ def _rank(event: Event) -> Rank:
 
 def _tells(event: Event, state: EmailState) -> bool:
     return STATES.get(_rank(event)) == (S.DELIVERED if state in (S.OPENED, S.CLICKED) else state)
+
+
+def _findings(emails: Collection[Email]) -> dict[int, ReconcileFinding]:
+    """What was found of the claims of these emails, by claim: what holds now, else what was seen last."""
+    if not emails:
+        return {}
+    rows = ReconcileFinding.objects.filter(claim__in={email.claim_id for email in emails})
+    # The last of a claim stays: open ones after closed ones.
+    found = sorted(rows.order_by("pk"), key=lambda row: row.closed_at is None)
+    return {row.claim_id: row for row in found if row.closed_because not in ("agrees", "changed")}
 
 
 def _suppressions(emails: Sequence[Email], viewer: scope.Person, now: datetime) -> dict[int, Suppression]:

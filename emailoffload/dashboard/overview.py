@@ -26,6 +26,7 @@ from emailoffload.outbox import guardstate, scope, switches
 from emailoffload.outbox.models import Claim, Email, Lease, RowError, Run, State
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.sources import reasons
+from emailoffload.worker import reconcile_words
 
 ALIVE_WITHIN = timedelta(minutes=3)
 """A worker starts a pass every minute; three missed ones are no longer a busy moment."""
@@ -62,6 +63,8 @@ class Task:
     text: str
     query: str = ""
     anchor: str = ""
+    page: str = ""
+    """The name of another page's address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,11 @@ def collect(user: scope.Person, now: datetime | None = None) -> Overview:
         day_total=sum(entry.emails for entry in day),
         next_due=list(queued.order_by("next_try_at").select_related("claim")[:5]),
         due_in_hour=capped_count(queued.filter(next_try_at__lte=now + timedelta(hours=1))),
-        tasks=[*tasks(emails, scope.claims_for(user), now), *(failing_rows(row_errors) if whole else ())],
+        tasks=[
+            *tasks(emails, scope.claims_for(user), now),
+            *findings(user),
+            *(failing_rows(row_errors) if whole else ()),
+        ],
         row_errors=list(row_errors.order_by("-last_seen")[:5]) if whole else [],
         passes=list(Run.objects.filter(kind="intercept").order_by("-id")[:5]) if whole else [],
         whole_site=whole,
@@ -324,6 +331,20 @@ def tasks(emails: QuerySet[Email], claims: QuerySet[Claim], now: datetime) -> li
         ),
     ]
     return [task for task in found if task.count.value]
+
+
+def findings(user: scope.Person) -> list[Task]:
+    """Findings of the reconciler that ask for a person, if there are any; one capped count."""
+    asking = scope.findings_for(user).filter(
+        closed_at__isnull=True, verdict__in=sorted(reconcile_words.NEEDS_PERSON)
+    )
+    count = capped_count(asking)
+    text = ngettext(
+        "claim does not agree with Moodle's row: a possible double or loss, not picked up, or changed by others",
+        "claims do not agree with Moodle's rows: possible doubles or losses, not picked up, or changed by others",
+        count.value,
+    )
+    return [Task(count, text, page="reconciliation")] if count.value else []
 
 
 def failing_rows(row_errors: QuerySet[RowError]) -> list[Task]:

@@ -27,6 +27,7 @@ WORKER: Final[Mapping[str, Promise]] = {
     "interrupted": gettext_lazy("the process that was sending it ended without a word"),
     "stopped": gettext_lazy("the dispatcher was stopped before it sent this"),
     "moodle_unreachable": gettext_lazy("Moodle could not be asked whether it is still owed"),
+    "moodle_outdated": gettext_lazy("Moodle's database is older than our last claims, so it is not believed"),
     "recheck_failed": gettext_lazy("the check whether it is still owed failed"),
     "paused": gettext_lazy("sending was paused for longer than its deadline"),
     "drain": gettext_lazy("the worker was about to be stopped"),
@@ -38,6 +39,7 @@ WORKER: Final[Mapping[str, Promise]] = {
     "smtp_refused": gettext_lazy("the SMTP server refused the mail"),
     "smtp_busy": gettext_lazy("the SMTP server asked to try again later"),
     "smtp_no_answer": gettext_lazy("the SMTP server took the mail and never answered"),
+    "claim_unclear": gettext_lazy("it cannot be seen whether Moodle has sent it"),
     "settled_by_person": gettext_lazy("a person found out that it arrived"),
     "dealt_with": gettext_lazy("a person dealt with it in another way"),
     "bounced_permanent": gettext_lazy("the recipient's mail server refuses it for good"),
@@ -52,6 +54,7 @@ WORKER: Final[Mapping[str, Promise]] = {
     "content_missing": gettext_lazy("its content is no longer stored"),
     "content_key": gettext_lazy("its content was encrypted with a key that is not among CONTENT_KEYS"),
     "content_damaged": gettext_lazy("its stored content is damaged"),
+    "refused": gettext_lazy("Amazon SES refused the mail"),
     "MessageRejected": gettext_lazy("Amazon SES refused the mail"),
     "BadRequestException": gettext_lazy("Amazon SES refused the form of the mail"),
     "ParamValidationError": gettext_lazy("the request for it was not as Amazon SES wants it"),
@@ -62,6 +65,10 @@ WORKER: Final[Mapping[str, Promise]] = {
     "SSLError": gettext_lazy("the encrypted connection to Amazon SES failed"),
 }
 CURES: Final[Mapping[str, Promise]] = {
+    "claim_unclear": gettext_lazy(
+        "A process was killed, and Moodle went on with its row. Ask the recipient, or look into the log of "
+        "Moodle's mail server; then send it, or mark it as dealt with."
+    ),
     "smtp_login": gettext_lazy("Check user and password in EMAIL_URL."),
     "smtp_recipient": gettext_lazy("Check the address in the user's Moodle profile."),
     ADDRESS_SUPPRESSED: gettext_lazy(
@@ -74,6 +81,7 @@ CURES: Final[Mapping[str, Promise]] = {
         "company's template in IOMAD; then send it again."
     ),
     "content_key": gettext_lazy("Add the former key to the setting CONTENT_KEYS, after the present one."),
+    "refused": gettext_lazy("Its last attempt names what SES refuses."),
     "MessageRejected": gettext_lazy("Its last attempt names what SES refuses: correct that first."),
     "BadRequestException": gettext_lazy("Its last attempt names what SES refuses: correct that first."),
 }
@@ -82,6 +90,9 @@ ANSWERS: Final[Mapping[str, str]] = {
     **errors.NOT_TRANSMITTED,
     **errors.LOCAL,
     **errors.ACCOUNT,
+    **errors.QUOTA,
+    **errors.IDENTITY,
+    **errors.PERMANENT,
 }
 """Codes of SES and its SDK: what happened, then how to cure it."""
 
@@ -110,7 +121,7 @@ def meaning(code: str) -> str:
         return ANSWERS[code].partition(". ")[0].rstrip(".")
     if code in errors.THROTTLED:
         return _("Amazon SES asked to send more slowly")
-    if code != code.lower():
+    if code != code.lower() or code.isdigit():
         return _("the answer was %(code)s") % {"code": code}
     return source_reasons.meaning(code)
 

@@ -73,6 +73,7 @@ NAV = {
     "fallbacks": (gettext_lazy("Fallbacks"), {"fallbacks", "fallback-group"}),
     "events": (gettext_lazy("Events"), {"events", "event-problems", "event-problem"}),
     "suppressions": (gettext_lazy("Suppressions"), {"suppressions", "suppression", "suppression-add"}),
+    "reconciliation": (gettext_lazy("Reconciliation"), {"reconciliation"}),
     "copies": (gettext_lazy("Copies"), {"copies"}),
     "routing": (gettext_lazy("Routing"), {"routing", "shadows"}),
     "reputation": (gettext_lazy("Reputation"), {"reputation"}),

@@ -21,6 +21,7 @@ ATTEMPT_TONES = {
     "in_flight": "wait",
     "permanent": "bad",
     "account": "bad",
+    "quota": "bad",
     "unknown": "warn",
 }
 RECORDED_ELSEWHERE = frozenset(

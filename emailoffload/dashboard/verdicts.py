@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from django.conf import settings
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from emailoffload.actions.fallbacks import DEALT_WITH
 from emailoffload.actions.resend import reset_advice
-from emailoffload.actions.settle import BY_PERSON, deadline
+from emailoffload.actions.settle import BY_PERSON
 from emailoffload.dashboard import reasons, verdicts_ses, words
 from emailoffload.dashboard.known import NOTHING, Known
 from emailoffload.dashboard.sentences import Verdict, joined, say, with_suppression
@@ -23,6 +24,7 @@ from emailoffload.feedback.fold import ALSO_BY_SES
 from emailoffload.outbox.models import Email
 from emailoffload.outbox.states import ADDRESS_SUPPRESSED, EmailState
 from emailoffload.sources.reasons import HANDED_BACK, ROW_RESTORED
+from emailoffload.worker import reconcile_words, uncertain
 
 S = EmailState
 __all__ = ["BY_STATE", "Verdict", "user_verdict", "verdict"]
@@ -89,11 +91,26 @@ def _sending(email: Email, known: Known) -> Verdict:
     )
 
 
+ROUTES = {"resend": "ses", "smtp": "smtp"}
+"""By UNCERTAIN_POLICY: the route of the second try."""
+
+
 def _countdown(email: Email) -> str:
     """How long evidence is still waited for, in words."""
-    left = deadline(email) - timezone.now()
+    left = uncertain.deadline(email) - timezone.now()
+    policy = settings.UNCERTAIN_POLICY
     if left.total_seconds() <= 0:
+        if policy != "hold" and not uncertain.ruled_out(email):
+            return _(
+                "No evidence came in time: it is sent once more by %(route)s as soon as that can be."
+            ) % {"route": words.route(ROUTES[policy])}
         return _("No evidence came in time: a person must find out and settle it, on the page Fallbacks.")
+    then = (
+        _(" Then it is sent once more by %(route)s, if that has not been done yet and it is still owed.")
+        % {"route": words.route(ROUTES[policy])}
+        if policy in ROUTES
+        else ""
+    )
     hours, minutes = divmod(int(left.total_seconds()) // 60, 60)
     values = {"hours": hours, "minutes": minutes}
     return (
@@ -101,7 +118,7 @@ def _countdown(email: Email) -> str:
             "Evidence is waited for during another %(hours)d h %(minutes)02d min; a person may settle it before."
         )
         % values
-    )
+    ) + then
 
 
 def _uncertain(email: Email, known: Known) -> Verdict:
@@ -179,19 +196,36 @@ def _sent_smtp(email: Email, known: Known) -> Verdict:
 
 def _released(email: Email, known: Known) -> Verdict:
     reason, _detail = reasons.own(email.reason, email.detail)
-    back = say(_("we handed it back on {at}"), at=email.state_at)
+    back = reasons.because(say(_("we handed it back on {at}"), at=email.state_at), reason)
+    who = "" if reason else _("The audit log says who handed it back, and why.")
+    seen = known.finding
+    if seen is None or seen.verdict == reconcile_words.WAITING:
+        return Verdict(
+            _("Moodle has it"),
+            joined(back, _("Moodle sends it with its own cron, as if we were not there.")),
+            "quiet",
+            str(reconcile_words.DETAILS[seen.detail].meaning)
+            if seen
+            else _("Its row in Moodle has its former values again."),
+            seen.first_seen if seen else email.state_at,
+            joined(who, _("What Moodle did with it is in Moodle's own records.")),
+        )
+    observed = reconcile_words.DETAILS[seen.detail]
+    if seen.verdict == reconcile_words.PICKED_UP:
+        return Verdict(
+            _("Moodle sent it itself"), back, "good", str(observed.meaning), seen.first_seen, joined(who)
+        )
+    if seen.verdict == reconcile_words.OVERDUE:
+        answer, then = _("Not yet"), _("Moodle has not sent it since, although it was its turn.")
+    else:
+        answer, then = _("Unknown"), _("Whether Moodle has sent it since cannot be told.")
     return Verdict(
-        _("Moodle has it"),
-        joined(
-            reasons.because(back, reason), _("Moodle sends it with its own cron, as if we were not there.")
-        ),
-        "quiet",
-        _("Its row in Moodle has its former values again."),
-        email.state_at,
-        joined(
-            "" if reason else _("The audit log says who handed it back, and why."),
-            _("What Moodle did with it is in Moodle's own records."),
-        ),
+        answer,
+        joined(back, then),
+        reconcile_words.VERDICTS[seen.verdict][1],  # type: ignore[arg-type]  # its tones are ours
+        str(observed.meaning),
+        seen.first_seen,
+        joined(str(observed.cure), who),
     )
 
 

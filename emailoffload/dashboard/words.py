@@ -58,6 +58,7 @@ KINDS: Final[Mapping[str, Text]] = {
     "drain": gettext_lazy("Drain"),
     "fallback": gettext_lazy("Fall back"),
     "suppressions": gettext_lazy("Compare suppression lists"),
+    "reconcile": gettext_lazy("Reconcile"),
 }
 RUN_OUTCOMES: Final[Mapping[str, Text]] = {
     "running": gettext_lazy("running"),
@@ -83,7 +84,9 @@ ATTEMPT_OUTCOMES: Final[Mapping[str, Text]] = {
     "permanent": gettext_lazy("refused for good"),
     "identity": gettext_lazy("refused for its sender"),
     "account": gettext_lazy("refused for the whole account"),
+    "quota": gettext_lazy("24-hour quota used up"),
     "unknown": gettext_lazy("answer unknown"),
+    "not_arrived": gettext_lazy("did not arrive, as a person found out"),
 }
 ROUTES: Final[Mapping[str, Text]] = {
     "ses": gettext_lazy("Amazon SES"),
@@ -111,9 +114,22 @@ COUNTS: Final[Mapping[str, Text]] = {
     "unreleased": gettext_lazy("could not be handed back"),
     "leases_freed": gettext_lazy("mails freed"),
     "sends_uncertain": gettext_lazy("sends became uncertain"),
+    "uncertain_resent": gettext_lazy("uncertain mails sent once more"),
     "shadows_compared": gettext_lazy("shadows compared"),
     "shadows_forgotten": gettext_lazy("old shadows forgotten"),
     "passes_interrupted": gettext_lazy("passes were interrupted"),
+    "claims": gettext_lazy("claims compared"),
+    "agrees": gettext_lazy("agree"),
+    "picked_up": gettext_lazy("picked up by Moodle"),
+    "waiting": gettext_lazy("wait for Moodle"),
+    "overdue": gettext_lazy("not picked up by Moodle"),
+    "touched": gettext_lazy("changed by somebody else"),
+    "gone": gettext_lazy("removed early"),
+    "possible_double": gettext_lazy("possible doubles"),
+    "possible_loss": gettext_lazy("possible losses"),
+    "opened": gettext_lazy("findings opened"),
+    "closed": gettext_lazy("findings closed"),
+    "days": gettext_lazy("days looked back"),
 }
 TONES: Final[Mapping[str, str]] = {
     EmailState.PREPARED: "wait",

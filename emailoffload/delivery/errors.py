@@ -1,8 +1,9 @@
-"""What became of one try to send, in six words; the table that sorts every answer and every failure.
+"""What became of one try to send, in eight words; the tables that sort every answer and every failure.
 
 The question behind each entry is design §6's: can the mail have left? Only a failure that certainly came
 before the request was transmitted, or SES's own refusal, lets a mail be sent again. Codes are those of the
-SES API v2 (SendEmail, "Errors") and of the AWS common errors.
+SES API v2 (SendEmail, "Errors"), of the AWS common errors and of botocore. docs/errors.md says of each of them
+what happens next; a test compares.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from typing import Literal
 
 from botocore import exceptions as aws
 
-Kind = Literal["accepted", "not_transmitted", "throttled", "permanent", "identity", "account", "unknown"]
+Kind = Literal[
+    "accepted", "not_transmitted", "throttled", "quota", "permanent", "identity", "account", "unknown"
+]
+WHOLE_ACCOUNT = frozenset({"account", "quota"})
+"""Kinds that say that no mail at all would be taken now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +27,9 @@ class Outcome:
     """The end of one attempt.
 
     accepted: SES took the mail and gave `message_id`. not_transmitted: nothing left, try again. throttled:
-    refused for its rate, try again. permanent: this mail will never be taken. identity: none of this sender's
-    would be taken now. account: no mail would be taken now. unknown: it may have left or not.
+    refused for its rate, try again. quota: the 24-hour quota is used up. permanent: this mail will never be
+    taken. identity: none of this sender's would be taken now. account: no mail would be taken now. unknown: it
+    may have left or not.
     """
 
     kind: Kind
@@ -39,8 +45,27 @@ THROTTLED = frozenset(
      "ThrottledException", "RequestThrottled", "RequestThrottledException", "RequestLimitExceeded",
      "SlowDown"}
 )  # fmt: skip
+DAILY_QUOTA = "DailyQuota"
+"""Our code for a used-up 24-hour quota, whether SES said so or we knew; SES itself has none of its own for it."""
+QUOTA = {
+    DAILY_QUOTA: "The 24-hour quota of the SES account is used up. It frees itself as mails become a day old; have "
+    "it raised in the SES console.",
+}
+IDENTITY = {
+    "MailFromDomainNotVerifiedException": "The MAIL FROM domain of the sender's identity is not verified. Check "
+    "its DNS records.",
+}
+PERMANENT = {
+    "MessageRejected": "SES refused the mail.",
+    "BadRequestException": "SES refused the form of the mail.",
+    "ValidationError": "SES refused the form of the mail.",
+    "RequestEntityTooLargeException": "The mail is too large for SES.",
+    "413": "The mail is too large for SES, or for a proxy before it.",
+    "ParamValidationError": "The request for this mail is malformed.",
+}
 _MAY_NOT = "The AWS credentials may not send. Allow ses:SendEmail for the sender's identity."
 _UNKNOWN_KEY = "AWS does not know the access key. Check AWS_ACCESS_KEY_ID."
+_NOT_SES = "The endpoint does not answer like SES. Check AWS_ENDPOINT_URL_SESV2."
 _SIGNATURE = "AWS refused the signature. Check AWS_SECRET_ACCESS_KEY and this host's clock."
 ACCOUNT = {
     "AccountSuspendedException": "The SES account is suspended. Ask AWS support to lift the suspension.",
@@ -60,6 +85,12 @@ ACCOUNT = {
     "ExpiredTokenException": "The AWS session has expired. Renew the credentials.",
     "OptInRequired": "SES is not activated for this AWS account and region.",
     "NotAuthorized": _MAY_NOT,
+    "UnknownOperationException": _NOT_SES,
+    "InvalidAction": _NOT_SES,
+    "MalformedHttpRequestException": "AWS could not read the request: something on the way changes it. Check the "
+    "proxy.",
+    "NoSendQuota": _NOT_SES,
+    "SendingDisabled": "SES has sending switched off for this account. See 'Account dashboard' in SES.",
 }
 LOCAL = {
     "NoCredentialsError": "There are no AWS credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
@@ -86,11 +117,17 @@ NOT_TRANSMITTED = {
     "HandshakeFailed": "The encrypted connection to SES could not be made. Check the network and AWS_CA_BUNDLE.",
 }
 UNKNOWN = {
+    "InternalFailure": "SES failed while it had the mail.",
+    "ServiceUnavailable": "SES was overloaded while it had the mail.",
+    "RequestTimeoutException": "SES waited too long for the rest of the request.",
+    "RequestAbortedException": "The request broke off before SES answered.",
+    "NoMessageId": "The endpoint answered without a message id: it may not be SES. Check AWS_ENDPOINT_URL_SESV2.",
     "ReadTimeoutError": "SES did not answer in time.",
     "ConnectionClosedError": "The connection broke before SES answered.",
     "ResponseParserError": "SES's answer could not be read.",
     "ResponseStreamingError": "SES's answer broke off.",
     "IncompleteReadError": "SES's answer broke off.",
+    "SSLError": "The encrypted connection failed.",
     "HTTPClientError": "The connection failed in an unexpected way.",
 }
 _DAILY = re.compile(r"daily (message )?quota|24.?hour", re.I)
@@ -122,14 +159,14 @@ def classify(error: Exception, *, sender: str = "", recipient: str = "") -> Outc
             return Outcome(
                 "not_transmitted", name, "SES's certificate was not accepted. Check AWS_CA_BUNDLE."
             )
-        return Outcome("unknown", name, "The encrypted connection failed.")
+        return Outcome("unknown", name, UNKNOWN["SSLError"])
     for base in type(error).__mro__:
         if base.__name__ in NOT_TRANSMITTED:
             return Outcome("not_transmitted", name, NOT_TRANSMITTED[base.__name__])
         if base.__name__ in LOCAL:
             return Outcome("account", name, LOCAL[base.__name__])
-        if base.__name__ == "ParamValidationError":
-            return Outcome("permanent", name, "The request for this mail is malformed.")
+        if base.__name__ in PERMANENT:
+            return Outcome("permanent", name, PERMANENT[base.__name__])
         if base.__name__ in UNKNOWN:
             return Outcome("unknown", name, UNKNOWN[base.__name__])
     return Outcome("unknown", name, "The send failed in an unexpected way.")
@@ -144,7 +181,7 @@ def _refused(error: aws.ClientError, sender: str, recipient: str) -> Outcome:
     kind, words = _judge(code, text, status, sender, recipient)
     return Outcome(
         kind,
-        code[:100] or f"HTTP {status}",
+        DAILY_QUOTA if kind == "quota" else code[:100] or f"HTTP {status}",
         words or _clean(text),
         request_id=str(meta.get("RequestId", ""))[:128],
         http_status=status or None,
@@ -153,24 +190,20 @@ def _refused(error: aws.ClientError, sender: str, recipient: str) -> Outcome:
 
 def _judge(code: str, text: str, status: int, sender: str, recipient: str) -> tuple[Kind, str]:
     if code in THROTTLED or status == 429:
-        if _DAILY.search(text):
-            return "account", "The 24-hour quota of the SES account is used up."
-        return "throttled", ""
-    if code == "MailFromDomainNotVerifiedException":
-        return (
-            "identity",
-            "The MAIL FROM domain of the sender's identity is not verified. Check its DNS records.",
-        )
+        return ("quota", QUOTA[DAILY_QUOTA]) if _DAILY.search(text) else ("throttled", "")
+    if code in IDENTITY:
+        return "identity", IDENTITY[code]
     if code in ACCOUNT:
         return "account", ACCOUNT[code]
-    if status >= 500 or not status:
-        return "unknown", ""
+    if code in UNKNOWN or status >= 500 or status in {0, 408}:
+        return "unknown", UNKNOWN.get(code, "")
     if code == "MessageRejected" and _UNVERIFIED.search(text):
         return _unverified(text, sender, recipient)
     if code == "BadRequestException" and _CONFIGURATION_SET.search(text):
         return "account", ACCOUNT["NotFoundException"]
-    if status in {401, 403, 404, 407} or 300 <= status < 400:
-        # Not an answer about this mail: a proxy, a wrong endpoint, a policy.
+    nameless = (not code or code.isdigit()) and code not in PERMANENT
+    if nameless or status in {401, 403, 404, 407} or status < 400:
+        # Not an answer about this mail, as SES names its errors: a proxy, a wrong endpoint, a policy.
         return (
             "account",
             f"The endpoint answered {status}. Check AWS_ENDPOINT_URL_SESV2 and the proxy.",

@@ -1,24 +1,40 @@
 """Is delivery likely, and for how many mails? Asked before anything is claimed (design §3.3, promise P5).
 
 The breaker is a row of the table State: what refused us, and until when nobody tries. It opens when SES
-refuses the account or cannot be reached, and closes with the first mail that SES takes.
+refuses the account or cannot be reached, which all processes judge by the same tries, and closes with the first mail
+that SES takes. A used-up 24-hour quota opens it for a minute at a time: then GetAccount is asked, and no mail is
+tried before it says that there is room.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.utils import timezone
 
-from emailoffload.delivery import rate
+from emailoffload.delivery import errors, rate
 from emailoffload.delivery.errors import Outcome
-from emailoffload.outbox.models import Email, State
+from emailoffload.outbox import content, transitions
+from emailoffload.outbox.models import Attempt, Email, State
 from emailoffload.outbox.states import EmailState
 
 BREAKER = "ses_breaker"
 SHORTEST, LONGEST = 30.0, 300.0
 """Seconds that the breaker stays open: the first time, and at most (doubled each time in between)."""
+QUOTA_SECONDS = 60.0
+"""The same for the 24-hour quota, each time: it frees itself bit by bit, and asking GetAccount costs nothing."""
+STUCK_SECONDS = 180.0
+"""Mails that are due for so long, while nothing is sent at all, mean that no dispatcher is at work."""
+NO_ANSWER = 10
+"""So many tries in a row without an answer say that SES cannot be reached."""
+FEW_NO_ANSWER, FEW_SECONDS = 3, 60.0
+"""Fewer say so where they spread over so many seconds: a small site has few mails."""
+NO_ANSWER_IS_OLD = 3600.0
+"""Tries of longer ago say nothing about SES now."""
+TRIES_LOOKED_AT = 200
 MOST_QUEUED = 200_000
 """However fast the account is, the outbox holds no more than this."""
 MOST_PROBES = 20
@@ -33,6 +49,10 @@ class Breaker:
     why: str
     open_until: float
     times: int
+    kind: str = ""
+    """The outcome's kind."""
+    since: float = 0.0
+    """When it opened first, of these times in a row."""
 
     @property
     def open(self) -> bool:
@@ -47,21 +67,61 @@ def breaker() -> Breaker | None:
 
 
 def trip(outcome: Outcome) -> Breaker:
-    """Open the breaker because of `outcome`; each time in a row for twice as long."""
+    """Open the breaker because of `outcome`; each time in a row for twice as long, but for the 24-hour quota."""
     last = breaker()
     if last and last.open:
         return last
     times = last.times + 1 if last else 1
     seconds = min(LONGEST, SHORTEST * 2 ** min(times - 1, 10))
-    opened = Breaker(outcome.code, outcome.message, time.time() + seconds, times)
-    value = {"code": opened.code, "why": opened.why, "open_until": opened.open_until, "times": times}
-    State.objects.update_or_create(name=BREAKER, defaults={"value": value})
+    if outcome.kind == "quota":
+        seconds = QUOTA_SECONDS
+        # What was known of the quota may not be true any more: others send with the same account.
+        rate.expire()
+    now = time.time()
+    since = (last.since if last else 0.0) or now
+    opened = Breaker(outcome.code, outcome.message, now + seconds, times, outcome.kind, since)
+    State.objects.update_or_create(name=BREAKER, defaults={"value": asdict(opened)})
     return opened
 
 
 def close() -> None:
     """SES takes mails again."""
     State.objects.filter(name=BREAKER).delete()
+
+
+def no_answer(kind: str, code: str) -> bool:
+    """Whether an outcome (its kind and code) means that SES was not reached, or that it did not answer as it should."""
+    return kind in {"not_transmitted", transitions.NO_ANSWER} and code not in _OUR_OWN
+
+
+_OUR_OWN = frozenset({"stopped", content.UnknownKey.code, transitions.INTERRUPTED})
+"""Error codes of tries that ended so for reasons of ours."""
+
+
+def unanswered() -> bool:
+    """Whether the newest tries that ended, of whichever process and pass, all had no answer; one query.
+
+    There must be NO_ANSWER of them, or FEW_NO_ANSWER that spread over FEW_SECONDS.
+    """
+    newest = Attempt.objects.order_by("-pk").values_list(
+        "route", "outcome", "error_code", "http_status", "started_at", "finished_at"
+    )
+    too_old = timezone.now() - timedelta(seconds=NO_ANSWER_IS_OLD)
+    ends: list[datetime] = []
+    first: datetime | None = None
+    for route, kind, code, status, started_at, finished_at in newest[:TRIES_LOOKED_AT]:
+        if route != "ses" or finished_at is None:
+            continue
+        if no_answer(kind, code):
+            if finished_at < too_old:
+                break
+            ends.append(finished_at)
+            first = min(first or started_at, started_at)
+        elif status:
+            break
+    if first is None or len(ends) < FEW_NO_ANSWER:
+        return False
+    return len(ends) >= NO_ANSWER or (max(ends) - first).total_seconds() >= FEW_SECONDS
 
 
 def refusal(known: rate.Known) -> Outcome | None:
@@ -76,8 +136,9 @@ def refusal(known: rate.Known) -> Outcome | None:
         return problem
     account = known.account
     if account and not problem and not account.sending_enabled:
-        words = "SES has sending switched off for this account. See 'Account dashboard' in SES."
-        return Outcome("account", "SendingDisabled", words)
+        return Outcome("account", "SendingDisabled", errors.ACCOUNT["SendingDisabled"])
+    if rate.available_24h(known) == 0:
+        return Outcome("quota", errors.DAILY_QUOTA, errors.QUOTA[errors.DAILY_QUOTA])
     return None
 
 
@@ -90,9 +151,32 @@ def healthy() -> tuple[bool, str]:
     refused = refusal(known)
     if refused:
         return False, f"{refused.code}: {refused.message}"
-    if rate.available_24h(known) == 0:
-        return False, "DailyQuota: The 24-hour quota of the SES account is used up."
+    since = stuck_since()
+    if since:
+        return False, (
+            f"{NOT_DRAINING}: Mails are due since {since:%Y-%m-%d %H:%M:%S} UTC and nothing is sent: "
+            "no dispatcher is at work, or sending is paused."
+        )
     return True, ""
+
+
+NOT_DRAINING = "NotDraining"
+
+
+def stuck_since() -> datetime | None:
+    """Since when free mails are due while nobody sends; None while the outbox drains, however slowly.
+
+    A dispatcher that works off a backlog begins attempts all the time, so old mails alone say nothing. Two queries.
+    """
+    now = timezone.now()
+    patience = timedelta(seconds=STUCK_SECONDS)
+    free = Email.objects.filter(state=EmailState.QUEUED, next_try_at__lt=now - patience, lease="")
+    oldest = free.order_by("next_try_at").values_list("next_try_at", flat=True).first()
+    if oldest is None:
+        return None
+    newest = Attempt.objects.order_by("-pk").values_list("route", "started_at")[:TRIES_LOOKED_AT]
+    # By SMTP goes only what nobody else has sent in time: that is no sign of a dispatcher.
+    return None if any(route == "ses" and at > now - patience for route, at in newest) else oldest
 
 
 @dataclass(slots=True)

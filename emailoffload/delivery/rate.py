@@ -26,6 +26,7 @@ BUCKET = "ses_rate"
 ACCOUNT = "ses_account"
 ACCOUNT_SECONDS = 60.0
 """How long GetAccount's answer is used."""
+DAY_SECONDS = 86400.0
 FAILURE_SECONDS = 10.0
 """How long to wait after a failed GetAccount before it is asked again."""
 CAREFUL_RATE = 1.0
@@ -48,6 +49,8 @@ class Known:
     problem: Outcome | None = None
     granted: int = 0
     """Mails that the bucket had let through when the account was read."""
+    read_at: float = 0.0
+    """When the account was read last (UNIX seconds)."""
 
 
 def grant(wanted: int, rate: float, spent_until: float, now: float) -> tuple[int, float, float]:
@@ -111,15 +114,16 @@ def _capped(rate: float) -> float:
 
 
 def _read() -> tuple[Known, float, float]:
-    """What is on record: (known, when the account was read, when reading it last failed)."""
+    """What is on record: (known, when the account was read, or 0 if that does not count, when it last failed)."""
     rows = dict(State.objects.filter(name__in=[ACCOUNT, pace.NAME]).values_list("name", "value"))
     value = rows.get(ACCOUNT) or {}
     account = ses.Account(**value["account"]) if value.get("account") else None
     problem = Outcome(**value["problem"]) if value.get("problem") else None
     rate = account.max_send_rate if account else CAREFUL_RATE
     rate = max(0.01, _capped(rate) * pace.share(rows.get(pace.NAME), time.time()))
-    known = Known(rate, account, problem, int(value.get("granted", 0)))
-    return known, float(value.get("read_at", 0)), float(value.get("failed_at", 0))
+    read_at = float(value.get("read_at", 0))
+    known = Known(rate, account, problem, int(value.get("granted", 0)), read_at)
+    return known, 0.0 if value.get("expired") else read_at, float(value.get("failed_at", 0))
 
 
 def known(max_age: float = ACCOUNT_SECONDS) -> Known:
@@ -139,10 +143,21 @@ def known(max_age: float = ACCOUNT_SECONDS) -> Known:
         value = {"account": asdict(answer), "granted": granted, "read_at": now}
     else:
         account = asdict(current.account) if current.account else None
-        value = {"account": account, "granted": current.granted, "read_at": read_at}
-        value |= {"problem": asdict(answer), "failed_at": now}
+        value = {"account": account, "granted": current.granted, "read_at": current.read_at}
+        # The time of the failure, not of the question: an endpoint that hangs for longer than FAILURE_SECONDS
+        # would be asked by each batch of mails anew.
+        value |= {"problem": asdict(answer), "failed_at": time.time()}
     State.objects.update_or_create(name=ACCOUNT, defaults={"value": value})
     return _read()[0]
+
+
+def expire() -> None:
+    """Have SES asked anew next time; until it answers, what is known stays in use."""
+    with transaction.atomic():
+        row = State.objects.select_for_update().filter(name=ACCOUNT).first()
+        if row:
+            row.value = row.value | {"expired": True}
+            row.save(update_fields=["value", "updated_at"])
 
 
 def forget() -> None:
@@ -153,9 +168,12 @@ def forget() -> None:
 def available_24h(known: Known) -> int | None:
     """Mails that the 24-hour quota still allows; None where there is no limit or none is known.
 
-    SES counted until the account was read; since then the bucket has.
+    SES counted until the account was read; since then the bucket has. After a day in which the account could not be
+    read that count says nothing any more: SES itself says then when it is enough.
     """
     if known.account is None or known.account.max_24h is None:
+        return None
+    if time.time() - known.read_at > DAY_SECONDS:
         return None
     since = max(0, _granted() - known.granted)
     return max(0, known.account.max_24h - known.account.sent_24h - since)

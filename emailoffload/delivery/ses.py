@@ -14,7 +14,7 @@ import botocore.session
 from botocore.config import Config
 from django.conf import settings
 
-from emailoffload.delivery import transport
+from emailoffload.delivery import errors, transport
 from emailoffload.delivery.errors import Outcome, classify
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def send(request: Mapping[str, Any], *, sender: str = "", recipient: str = "") -
         return Outcome(
             "unknown",
             "NoMessageId",
-            "The endpoint answered without a message id: it may not be SES. Check AWS_ENDPOINT_URL_SESV2.",
+            errors.UNKNOWN["NoMessageId"],
             request_id=request_id,
             http_status=status,
         )
@@ -136,9 +136,7 @@ def get_account() -> Account | Outcome:
             enforcement=str(answer.get("EnforcementStatus", "")),
         )
     except (KeyError, TypeError):
-        return Outcome(
-            "account", "NoSendQuota", "The endpoint does not answer like SES. Check AWS_ENDPOINT_URL_SESV2."
-        )
+        return Outcome("account", "NoSendQuota", errors.ACCOUNT["NoSendQuota"])
     except Exception as error:
         # Broad on purpose, as in `send`: the caller decides by the outcome.
         return classify(error)

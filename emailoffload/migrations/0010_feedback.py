@@ -5,7 +5,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('emailoffload', '0008_handle_fallback'),
+        ('emailoffload', '0009_reconciliation'),
     ]
 
     operations = [

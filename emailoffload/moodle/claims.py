@@ -31,7 +31,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import DatabaseError, OperationalError, connections, transaction
+from django.db import DatabaseError, Error, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from emailoffload.moodle import guard
@@ -41,6 +41,8 @@ Values = tuple[int | None, ...]
 """What a row holds in the columns that a claim compares, in the order of `Target.compared`."""
 
 _DEADLOCK, _LOCK_WAIT = 1213, 1205
+_BROKEN_OFF = frozenset({1053, 1180, 1317, 1927, 4031})
+"""The server goes down, or ended the connection or the statement: as good as a lost connection."""
 _TRIES = 3
 
 
@@ -113,13 +115,13 @@ def apply(source: str, swaps: Sequence[Swap]) -> set[int]:
         try:
             with guard.writing():
                 return _apply_all(connection, target, swaps) or _apply_some(connection, target, swaps)
-        except OperationalError as error:
+        except Error as error:
             code = error.args[0] if error.args else None
-            if code in (_DEADLOCK, _LOCK_WAIT):
+            if isinstance(error, OperationalError) and code in (_DEADLOCK, _LOCK_WAIT):
                 if attempt < _TRIES:
                     continue
                 raise RowsLocked("somebody is changing one of the rows in Moodle's database") from error
-            if _connection_lost(code):
+            if _connection_lost(error, code):
                 connection.close()
                 raise ClaimUnknown("the connection to Moodle's database broke during a claim") from error
             raise
@@ -140,9 +142,11 @@ def _check(source: str, target: Target, swaps: Sequence[Swap]) -> None:
             raise ValueError("a claim of a queue row must change its modifiedtime")
 
 
-def _connection_lost(code: object) -> bool:
-    """True for the client's "server has gone away / lost connection" errors (2000-2999)."""
-    return isinstance(code, int) and 2000 <= code < 3000
+def _connection_lost(error: Error, code: object) -> bool:
+    """True for the client's "server has gone away / lost connection" errors (2000-2999), and what comes to that."""
+    if not isinstance(error, DatabaseError):
+        return True  # an InterfaceError: the driver has no connection any more
+    return isinstance(code, int) and (2000 <= code < 3000 or code in _BROKEN_OFF)
 
 
 class _Short(Exception):

@@ -3,6 +3,9 @@
 While it is ours no run of that task is in progress and none starts: Moodle skips the task and runs it next
 time (facts §3.5). Holding it writes nothing. The server frees it with the connection, so when this process
 dies Moodle goes on by itself. Moodle's own "run now" waits ten seconds for it: hold it for seconds only.
+
+A process that lives and does not get on (frozen, or waiting for a database of ours that does not answer) must not
+keep Moodle from its work either: the server ends a connection that was silent for PATIENCE_SECONDS.
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ from emailoffload.moodle import models
 from emailoffload.moodle.errors import TaskMissing
 
 LockKind = Literal["mysql"]
+
+PATIENCE_SECONDS = 30
+"""How long the server keeps the lock for a holder that is silent; `still_held` is a sign of life."""
 
 _AUTO = {"", "auto"}
 _MYSQL = {"mysql", "mysql_lock_factory", r"core\lock\mysql_lock_factory"}
@@ -164,8 +170,10 @@ class CronLock:
     the database's errors when the server cannot be reached.
     """
 
-    def __init__(self, classname: str) -> None:
+    def __init__(self, classname: str, *, patience: int = PATIENCE_SECONDS) -> None:
         self.classname = classname
+        self.patience = patience
+        """Seconds of silence after which the server frees the lock."""
         self.name = lock_name_mysql(settings.MOODLE_DB_NAME, settings.MOODLE_DB_PREFIX, classname)
         self.acquired = False
         self.reason = ""
@@ -183,8 +191,7 @@ class CronLock:
         connection.inc_thread_sharing()
         try:
             with connection.cursor() as cursor:
-                # A hold may be quiet for longer than the server's patience with idle connections.
-                cursor.execute("SET SESSION wait_timeout = 28800")
+                cursor.execute("SET SESSION wait_timeout = %s", [self.patience])
                 cursor.execute("SELECT GET_LOCK(%s, 0), CONNECTION_ID()", [self.name])
                 got, self._connection_id = cursor.fetchone()
         except BaseException:
@@ -209,6 +216,16 @@ class CronLock:
                     return bool(cursor.fetchone()[0] == self._connection_id)
             except DatabaseError:
                 return False
+
+    def binds(self) -> bool:
+        """Whether the connection that claims are made on is to the server that the lock is on.
+
+        Behind a proxy that shares out connections, or after a failover, they can be two servers: the lock would
+        then bind nobody. Raises the database's errors.
+        """
+        with connections["moodle"].cursor() as cursor:
+            cursor.execute("SELECT IS_USED_LOCK(%s)", [self.name])
+            return bool(self._connection_id and cursor.fetchone()[0] == self._connection_id)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -6,13 +6,16 @@ hosts, databases and tables, never a password or a person.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from django.db import DatabaseError, connections
+from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
+from django.db.utils import DatabaseErrorWrapper
 
 from emailoffload.moodle import grants, models, targets, variants
 from emailoffload.moodle.schema import Granted, readable_columns
@@ -35,6 +38,30 @@ class MoodleUnreachable(MoodleProblem):
     """The server does not answer, refuses the account or does not have the database."""
 
     code = "moodle_unreachable"
+
+
+class MoodleReadOnly(MoodleProblem):
+    """The server takes no writes: a replica, or a primary that somebody locked."""
+
+    code = "moodle_read_only"
+
+
+class MoodleFull(MoodleProblem):
+    """The server's disk or table is full."""
+
+    code = "moodle_full"
+
+
+class MoodleSlow(MoodleProblem):
+    """A statement took longer than we let it."""
+
+    code = "moodle_slow"
+
+
+class MoodleOutdated(MoodleProblem):
+    """The rows are older than what we wrote: a replica that lags, or a database that was set back."""
+
+    code = "moodle_outdated"
 
 
 class PrefixMatchesNothing(MoodleProblem):
@@ -76,9 +103,12 @@ class TaskMissing(MoodleProblem):
 _GRANTS_CURE = "Run `manage.py moodlegrants` and have Moodle's database admin execute what it prints."
 _NETWORK = {2002, 2003, 2005, 2006, 2013, 2026, 1040, 1129, 1130, 1203, 1226}
 _LOGIN = {1045, 1044, 1698, 1251, 2059, 1820, 1862}
+_READ_ONLY = {1290, 1836, 1792}
+_FULL = {1114, 1021, 1030, 1041}
+_SLOW = {1969, 3024}
 
 
-def translate(error: DatabaseError, connection: BaseDatabaseWrapper) -> MoodleProblem:
+def translate(error: Error, connection: BaseDatabaseWrapper) -> MoodleProblem:
     """The problem behind an error of Moodle's database (the numbers are MySQL's and MariaDB's)."""
     number = error.args[0] if error.args and isinstance(error.args[0], int) else None
     name = connection.settings_dict["NAME"]
@@ -101,6 +131,18 @@ def translate(error: DatabaseError, connection: BaseDatabaseWrapper) -> MoodlePr
             f"A table or column of Moodle is missing in {name} (error {number}).",
             "Check MOODLE_DB_PREFIX and that MOODLE_DATABASE_URL names Moodle's own database.",
         )
+    if number in _READ_ONLY:
+        return read_only(where)
+    if number in _FULL:
+        return MoodleFull(
+            f"Moodle's database on {where} cannot store anything (error {number}).",
+            "Make room on the disk of the database server.",
+        )
+    if number in _SLOW:
+        return MoodleSlow(
+            f"Moodle's database on {where} is too slow: a statement was broken off (error {number}).",
+            "Look at what keeps the database server busy; the next pass tries again.",
+        )
     detail = f"error {number}" if number in _NETWORK or number else type(error).__name__
     return MoodleUnreachable(
         f"Moodle's database on {where} cannot be used ({detail}).",
@@ -108,12 +150,43 @@ def translate(error: DatabaseError, connection: BaseDatabaseWrapper) -> MoodlePr
     )
 
 
+def read_only(where: str = "") -> MoodleReadOnly:
+    """The problem of a server that takes no writes."""
+    where = where or _where(connections["moodle"])
+    return MoodleReadOnly(
+        f"Moodle's database on {where} is read-only, so Moodle itself works on another server or cannot work.",
+        "Name the primary server in MOODLE_DATABASE_URL, or have its read_only switched off.",
+    )
+
+
+def database_of(error: BaseException) -> str:
+    """Which of our two databases an error comes from, as its alias in the settings; '' where that cannot be seen.
+
+    An error does not say it itself; the connection that it was raised by stands in its traceback.
+    """
+    for frame, _line in traceback.walk_tb(error.__traceback__):
+        owner: Any = frame.f_locals.get("self")
+        # By its type: a lazy object would be evaluated by `isinstance`, and might ask the database again.
+        if issubclass(type(owner), CursorWrapper):
+            owner = owner.db
+        elif issubclass(type(owner), DatabaseErrorWrapper):
+            owner = owner.wrapper
+        if issubclass(type(owner), BaseDatabaseWrapper):
+            return str(owner.alias)
+    return ""
+
+
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn errors of Moodle's database inside the block into MoodleProblem, the original as its cause."""
+    """Turn errors of Moodle's database inside the block into MoodleProblem, the original as its cause.
+
+    Errors of our own database go on as they are.
+    """
     try:
         yield
-    except DatabaseError as error:
+    except Error as error:
+        if database_of(error) == "default":
+            raise
         raise translate(error, connections["moodle"]) from error
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from emailoffload.moodle import models
+from emailoffload.moodle import evidence, models
 from emailoffload.moodle.schema import readable_columns
 from emailoffload.moodle.targets import IOMAD_QUEUE, REENGAGEMENT, TARGETS
 
@@ -71,13 +71,23 @@ def expected_columns(*, iomad: bool, prefix: str | None = None) -> dict[str, set
     return result
 
 
+def evidence_columns(prefix: str) -> dict[str, set[str]]:
+    """The columns of `moodle.evidence`, which the product can do without, by full table name."""
+    return {prefix + name: set(columns) for name, columns in evidence.COLUMNS.items()}
+
+
 def required(
-    prefix: str, columns: Mapping[str, set[str]], modules: Iterable[str] = ()
+    prefix: str,
+    columns: Mapping[str, set[str]],
+    modules: Iterable[str] = (),
+    *,
+    with_evidence: bool = False,
 ) -> dict[str, dict[str, list[str]]]:
     """What the account needs on a site: privilege → columns in a fixed order, by full table name.
 
     `columns` maps full table names to the columns that exist; tables and columns that do not exist are left
-    out. `modules` are the installed activity plugins (`modules.name`), whose names *activitynames* links.
+    out. `modules` are the installed activity plugins (`modules.name`), whose names *activitynames* links;
+    `with_evidence` adds what the product can do without (`moodle.evidence`).
     """
     result: dict[str, dict[str, list[str]]] = {}
     for model in models.MODELS:
@@ -92,6 +102,11 @@ def required(
     for plugin, table in module_tables(prefix, modules).items():
         if set(module_columns(plugin)) <= columns.get(table, set()):
             result[table] = {"SELECT": list(module_columns(plugin))}
+    if with_evidence:
+        for name, wanted in evidence.COLUMNS.items():
+            more = [column for column in wanted if column in columns.get(prefix + name, ())]
+            if more:
+                result.setdefault(prefix + name, {}).setdefault("SELECT", []).extend(more)
     return result
 
 
@@ -101,14 +116,16 @@ def statements(
     prefix: str,
     columns: Mapping[str, set[str]],
     modules: Iterable[str] = (),
+    *,
+    with_evidence: bool = False,
 ) -> list[str]:
     """The GRANT statements for one site, one a table, without a closing semicolon.
 
-    `account` is written as SQL takes it (`'offload'@'10.0.0.5'`); `columns` and `modules` as in `required`.
+    `account` is written as SQL takes it (`'offload'@'10.0.0.5'`); the rest as in `required`.
     """
     return [
         f"GRANT {_privileges(wanted)} ON {_quoted(database)}.{_quoted(table)} TO {account}"
-        for table, wanted in required(prefix, columns, modules).items()
+        for table, wanted in required(prefix, columns, modules, with_evidence=with_evidence).items()
     ]
 
 
@@ -141,10 +158,12 @@ def _columns(text: str) -> set[str]:
 
 
 def excess_of(lines: Iterable[str], database: str, prefix: str, modules: Iterable[str] = ()) -> list[str]:
-    """What lines of SHOW GRANTS give beyond what `moodlegrants` prints, whether or not it exists."""
+    """What lines of SHOW GRANTS give beyond what `moodlegrants --evidence` prints, whether or not it exists."""
     everything = {_named(prefix, m._meta.db_table): set(models.columns_of(m)) for m in models.MODELS}
     everything |= {name: set(module_columns(p)) for p, name in module_tables(prefix, modules).items()}
-    allowed = required(prefix, everything, modules)
+    for table, names in evidence_columns(prefix).items():
+        everything[table] = everything.get(table, set()) | names
+    allowed = required(prefix, everything, modules, with_evidence=True)
     found: list[str] = []
     for line in lines:
         match = _GRANT.match(line)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Case, Value, When
 from django.utils import timezone
 
+from emailoffload.moodle.targets import TARGETS
 from emailoffload.outbox import bulk, content, deadlocks
 from emailoffload.outbox.models import Claim, Content, Email, Run
 from emailoffload.outbox.states import ADDRESS_SUPPRESSED, ClaimState, EmailState
@@ -81,7 +82,16 @@ def intent_key(candidate: Candidate) -> str:
 
 
 def _key(source: str, row_id: int, before: Mapping[str, int | None]) -> str:
-    return f"{source}:{row_id}:" + ":".join(str(before[name]) for name in sorted(before))
+    return f"{source}:{row_id}:" + ":".join(str(value) for value in _written(source, before))
+
+
+def _written(source: str, values: Mapping[str, int | None]) -> tuple[int | None, ...]:
+    """The values of the columns that a claim writes.
+
+    What is only compared does not tell one mail from another: Moodle may mark a row as completed at any time,
+    and the mail that is owed stays the same, with the same values to be written.
+    """
+    return tuple(values[name] for name in sorted(TARGETS[source].written))
 
 
 def moment(seconds: int) -> dt.datetime:
@@ -128,7 +138,9 @@ def _taken(candidates: Sequence[Candidate]) -> dict[int, str]:
         if state != ClaimState.RELEASED:
             # Whether it was made is read from the row, which must not go on to the next reminder before.
             taken[row_id] = reasons.CLAIM_IN_PROGRESS
-        elif before == dict(by_row[row_id].before):
+        elif _written(by_row[row_id].source, before) == _written(
+            by_row[row_id].source, by_row[row_id].before
+        ):
             taken.setdefault(row_id, reasons.HANDED_BACK)
     return taken
 
@@ -277,6 +289,40 @@ def _lose(claim_ids: Collection[int], now: dt.datetime, note: str) -> None:
     )
 
 
+def give_up(claim_ids: Collection[int], restore: Callable[[Collection[int]], object]) -> set[int]:
+    """Lose these claims, and have `restore` put the rows of those back that it is given; returns the others.
+
+    The others have been settled by recovery since, so that their mails may have left. A row that another process
+    has claimed with the same values, after recovery had dropped this intent, is not put back: it is that one's.
+    One transaction around `restore`, so that recovery settles none meanwhile. Raises what `restore` raises; nothing
+    is lost then.
+    """
+
+    def once() -> set[int]:
+        with transaction.atomic():
+            ours = Claim.objects.select_for_update().filter(
+                pk__in=claim_ids, state__in=[ClaimState.INTENDED, ClaimState.DROPPED]
+            )
+            mine = list(ours.order_by("pk"))
+            restore(
+                [claim.pk for claim in mine if claim.state == ClaimState.INTENDED or not _successor(claim)]
+            )
+            _lose([claim.pk for claim in mine], timezone.now(), "")
+        return set(claim_ids) - {claim.pk for claim in mine}
+
+    return deadlocks.survive(once)
+
+
+def _successor(claim: Claim) -> bool:
+    """Whether another process means to claim, or has claimed, the row of this dropped intent with the same values."""
+    key = _key(claim.source, claim.row_id, claim.before)
+    return _same(Claim.objects.select_for_update().filter(intent_key=key).first(), claim)
+
+
+def _same(holder: Claim | None, claim: Claim) -> bool:
+    return holder is not None and _written(claim.source, holder.after) == _written(claim.source, claim.after)
+
+
 def _wake(claim: Claim, now: dt.datetime) -> bool:
     """Settle a claim that recovery had dropped while its process, thought dead, was about to claim the row.
 
@@ -285,7 +331,7 @@ def _wake(claim: Claim, now: dt.datetime) -> bool:
     """
     key = _key(claim.source, claim.row_id, claim.before)
     holder = Claim.objects.select_for_update().filter(intent_key=key).first()
-    if holder is not None and holder.after == claim.after:
+    if _same(holder, claim):
         _lose([claim.pk], now, "another process holds this row")
         return False
     claim.state = ClaimState.CLAIMED

@@ -253,7 +253,8 @@ class Attempt(models.Model):
     started_at = models.DateTimeField(_("started"))
     finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
     outcome = models.CharField(_("outcome"), max_length=20, default="in_flight")
-    """in_flight, accepted, not_transmitted, throttled, permanent, identity, account, unknown"""
+    """in_flight, accepted, not_transmitted, throttled, quota, permanent, identity, account, unknown;
+    not_arrived: unknown, until a person found out"""
     error_code = models.CharField(_("error"), max_length=100, blank=True)
     error_message = models.CharField(_("message"), max_length=500, blank=True)
     http_status = models.PositiveSmallIntegerField(_("HTTP status"), null=True, blank=True)

@@ -18,6 +18,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Model, QuerySet
 
 from emailoffload.outbox.models import Attempt, Claim, Email
+from emailoffload.outbox.reconciliation import ReconcileFinding
 from emailoffload.policy.models import CopyRule, GroupCompany
 
 Person = AbstractBaseUser | AnonymousUser
@@ -71,6 +72,11 @@ def claims_for(user: Person) -> QuerySet[Claim]:
 def attempts_for(user: Person) -> QuerySet[Attempt]:
     """The attempts to send emails that a person may see."""
     return narrow(Attempt.objects.all(), user, "email__company_id")
+
+
+def findings_for(user: Person) -> QuerySet[ReconcileFinding]:
+    """The findings of reconciliations that a person may see."""
+    return narrow(ReconcileFinding.objects.all(), user, "company_id")
 
 
 def copy_rules_for(user: Person) -> QuerySet[CopyRule]:

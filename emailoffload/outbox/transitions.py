@@ -23,6 +23,10 @@ _EMAILS = Email._meta.db_table
 _ATTEMPTS = Attempt._meta.db_table
 INTERRUPTED = "interrupted"
 """Reason and error code of a send whose process died before its answer was recorded."""
+NO_ANSWER = "unknown"
+"""Outcome of an attempt that may have left."""
+NOT_ARRIVED = "not_arrived"
+"""Outcome of such an attempt once a person has found out that it did not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from django.conf import settings
-from django.db import connections
+from django.db import Error, connections
 
 from emailoffload.moodle import claims, cronlock
-from emailoffload.moodle.errors import MoodleProblem
-from emailoffload.outbox import intents, switches
+from emailoffload.moodle.errors import MoodleProblem, translate
+from emailoffload.outbox import intents
 from emailoffload.sources import reasons
 from emailoffload.sources.protocol import Candidate, Decision, Source
-from emailoffload.worker import killpoints, runs
+from emailoffload.worker import handback, killpoints, late_claims, runs
 from emailoffload.worker.intercept_result import InterceptResult
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,8 @@ class Claimer:
         """The task whose lock guards due rows, as Moodle stores its name."""
         self.refusal = ""
         """Why due rows stay with Moodle for the rest of this pass."""
+        self.may_claim: Callable[[], str] = lambda: ""
+        """Asked before each batch: a reason for which nothing more is claimed, or ''."""
         self.result = InterceptResult()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="claim")
         self._batch: Future[None] | None = None
@@ -69,14 +71,15 @@ class Claimer:
     def _all(
         self, decisions: Sequence[Decision], candidates: Sequence[Candidate], sealed: intents.Sealed
     ) -> None:
-        if switches.pause().claims:
-            # Somebody paused while these were rendered.
-            self.result.left[reasons.CLAIMS_PAUSED] += len(candidates)
-            return
         for under_lock in (True, False):
             part = [candidate for candidate in candidates if candidate.under_lock is under_lock]
             for start in range(0, len(part), settings.CLAIM_BATCH_SIZE):
                 few = part[start : start + settings.CLAIM_BATCH_SIZE]
+                refusal = self.may_claim()
+                if refusal:
+                    # Somebody paused, or the breaker opened, while these were rendered.
+                    self.result.left[refusal] += len(few)
+                    continue
                 won = self._claim(few, sealed, under_lock=under_lock)
                 self.result.count_claimed(decisions, won)
 
@@ -93,7 +96,7 @@ class Claimer:
             self.result.left[self.refusal] += len(candidates)
             return set()
         with self._locked() as lock:
-            ours = lock.acquired and lock.still_held()
+            ours = lock.acquired and lock.still_held() and lock.binds()
             refusal = self.source.obstacle() if ours else reasons.CRON_RUNNING
             if refusal:
                 self.refusal = refusal
@@ -132,6 +135,7 @@ class Claimer:
             won -= self._undo(intended, self._too_late(intended, won, lock, begun))
         except (claims.ClaimUnknown, claims.RowsLocked) as error:
             # The rows will tell: recovery settles these intents when Moodle's database is back.
+            late_claims.mark([claim.pk for claim in intended.claims.values()])
             self.result.errors += 1
             raise MoodleProblem(
                 str(error), cure="Check Moodle's database; what was being claimed is settled by itself."
@@ -149,6 +153,11 @@ class Claimer:
             # One locked row must not end the pass: this batch waits for the next one.
             self.result.left[reasons.ROWS_LOCKED] += len(intended.claims)
             return set()
+        except Error as error:
+            # The server refused the statement and nothing was written: these rows can be decided anew at once.
+            ids = [claim.pk for claim in intended.claims.values()]
+            intents.drop(ids, "Moodle's database refused the claim")
+            raise translate(error, connections["moodle"]) from error
         self.result.lost += len(intended.claims) - len(won)
         return won
 
@@ -172,12 +181,21 @@ class Claimer:
         return set(won)
 
     def _undo(self, intended: intents.Intended, rows: set[int]) -> set[int]:
-        """Reverse claims that may have come too late: whatever Moodle's run does then, it does alone."""
+        """Reverse claims that may have come too late: whatever Moodle's run does then, it does alone.
+
+        Where this process slept so long that recovery has settled a claim, a mail of it may have left: such claims
+        are handed back like any other, if none has.
+        """
         if rows:
-            claims.apply(
-                self.name, [swap.reversed() for swap in _swaps(intended.claims[row] for row in rows)]
-            )
             self.result.left[reasons.COMMITTED_LATE] += len(rows)
+            mine = {stored.pk: stored for row, stored in intended.claims.items() if row in rows}
+            settled = intents.give_up(
+                mine,
+                lambda ids: claims.apply(
+                    self.name, [swap.reversed() for swap in _swaps(mine[pk] for pk in ids)]
+                ),
+            )
+            handback.hand_back(sorted(settled), actor="worker", reason="the claim came too late")
         return rows
 
 

@@ -240,7 +240,9 @@ class Guard:
 
     def _take(self, at: Situation) -> None:
         assert at.task is not None
-        lock = cronlock.CronLock(at.task.classname)
+        # A hold is quiet between two looks.
+        patience = max(cronlock.PATIENCE_SECONDS, 2 * settings.QUEUE_POLL_SECONDS)
+        lock = cronlock.CronLock(at.task.classname, patience=patience)
         if not lock.__enter__().acquired:
             self._quick(at, None)
             return

@@ -16,21 +16,21 @@ import logging
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import OperationalError, connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
-from emailoffload.delivery import health, pace, rate, ses
+from emailoffload.delivery import errors, health, pace, rate, ses
 from emailoffload.delivery.errors import Outcome
 from emailoffload.outbox import content, switches, transitions
 from emailoffload.outbox.models import Email
 from emailoffload.outbox.states import EmailState
 from emailoffload.worker import killpoints, lease, outcomes, runs, stopping
+from emailoffload.worker.patience import Patience
 from emailoffload.worker.recover_sends import recover_sends
 from emailoffload.worker.refused_senders import RefusedSenders
 from emailoffload.worker.senders import Job, Result, Senders
@@ -43,8 +43,6 @@ AHEAD_SECONDS = 0.25
 SOON = timedelta(seconds=90)
 """A pass stays on for mails that fall due so soon: the next scheduled one may start half a minute late."""
 POLL = 0.5
-NO_ANSWER = 10
-"""So many sends in a row without an answer end the pass: each further one would only be uncertain too."""
 
 
 @dataclass
@@ -164,6 +162,7 @@ class _Pass:
         self.result = result
         self.deadline = deadline
         self.token = uuid.uuid4().hex
+        self.patience = Patience()
         self.threads: int = settings.DISPATCH_THREADS
         self.ours: set[int] = set()
         """Ids of all mails that this pass has leased and that have not ended."""
@@ -283,7 +282,7 @@ class _Pass:
                         )
                     )
 
-        _again(write)
+        self.patience.again(write)
         self._settled(ended)
         if self.halt:
             # What has just ended stops this pass: nothing of the next mails was transmitted.
@@ -318,8 +317,7 @@ class _Pass:
         self.ready.extend(batch.jobs)
         self.ours |= batch.leased
         if batch.used_up and not self.in_flight and not self.ready:
-            words = "The 24-hour quota of the SES account is used up. Mails wait until it allows more."
-            self._stop(Outcome("account", "DailyQuota", words))
+            self._stop(Outcome("quota", errors.DAILY_QUOTA, errors.QUOTA[errors.DAILY_QUOTA]))
         if not batch.jobs:
             if not self.in_flight and not self.ready:
                 self._stop_if_all_refused()
@@ -344,18 +342,25 @@ class _Pass:
         if any(result.outcome and result.outcome.kind == "throttled" for result in results):
             pace.slow_down()
             self.rate = rate.known().rate
+        silent: Outcome | None = None
         for result in results:
             if result.outcome:
                 self._judge(result.outcome)
+                if health.no_answer(result.outcome.kind, result.outcome.code):
+                    silent = result.outcome
+        if silent and not self.halt and health.unanswered():
+            # Few of them were this pass's own: a small site has few mails, and several dispatchers share them.
+            self._stop(silent)
 
     def _judge(self, outcome: Outcome) -> None:
         """What one outcome says about SES as a whole."""
         self.refused.count(outcome)
-        if outcome.kind == "account":
+        if outcome.kind in errors.WHOLE_ACCOUNT:
             self._stop(outcome)
-        elif outcome.kind in {"not_transmitted", "unknown"} and outcome.code != content.UnknownKey.code:
+        elif health.no_answer(outcome.kind, outcome.code):
+            # Each further one would only be uncertain too.
             self.no_answer += 1
-            if self.no_answer >= NO_ANSWER or self.probing:
+            if self.no_answer >= health.NO_ANSWER or self.probing:
                 self._stop(outcome)
         elif outcome.kind == "identity":
             self.no_answer = 0
@@ -389,20 +394,4 @@ class _Pass:
             if not stopping.requested():
                 self._stop_if_all_refused()
         finally:
-            _again(lambda: transitions.unlease(self.ours, self.token))
-
-
-def _again(work: Callable[[], object]) -> None:
-    """Do a piece of recording that may be repeated, again after a deadlock or a lost connection.
-
-    What is not recorded becomes uncertain although the answer is known, so it is worth some patience.
-    """
-    for pause in (0.1, 0.5, 2.0, None):
-        try:
-            work()
-            return
-        except OperationalError:
-            if pause is None or connection.in_atomic_block:
-                raise
-            connection.close_if_unusable_or_obsolete()
-            time.sleep(pause)
+            self.patience.again(lambda: transitions.unlease(self.ours, self.token))

@@ -19,14 +19,17 @@ from django.db import Error, connections
 from emailoffload.moodle.errors import MoodleProblem
 from emailoffload.outbox.models import Claim
 from emailoffload.outbox.states import ADDRESS_SUPPRESSED
-from emailoffload.sources import registry
+from emailoffload.sources import reasons, registry
 from emailoffload.sources.protocol import ClaimView, Recheck
-from emailoffload.worker import resends, suppressed
+from emailoffload.worker import resends, suppressed, trust
 from emailoffload.worker.senders import Job
 
 logger = logging.getLogger(__name__)
 MOODLE_UNREACHABLE = "moodle_unreachable"
+MOODLE_OUTDATED = "moodle_outdated"
+"""Moodle's database does not know our last claims: what its rows say about these is no reason to give them up."""
 RECHECK_FAILED = "recheck_failed"
+_BY_THE_ROW = frozenset({reasons.ROW_RESTORED, reasons.ROW_CHANGED, reasons.ROW_REMOVED})
 RESENDS = ""
 """Stands for a source: resends are checked by a rule of their own."""
 
@@ -71,7 +74,8 @@ def check(jobs: Sequence[Job], now: datetime, sources: Sources) -> Checked:
 
     While Moodle cannot be asked, mails wait until their deadline; then they are sent, because a mail that is
     not owed any more does less harm than one that never comes. Resends wait for as long as it takes: they are
-    checked for nothing but whether their recipient still exists.
+    checked for nothing but whether their recipient still exists. Mails whose row says that they are not ours any
+    more wait too, for as long as Moodle's database is older than our last claims (`trust`).
     """
     checked = Checked()
     barred_addresses = suppressed.among(jobs)
@@ -84,11 +88,13 @@ def check(jobs: Sequence[Job], now: datetime, sources: Sources) -> Checked:
     for source, mine in by_source.items():
         gone: dict[int, str] = {}
         barred: dict[tuple[int, str | None], str] = {}
+        doubtful = False
         try:
             if source == RESENDS:
                 gone = resends.gone(mine)
             else:
                 barred = _barred(sources, source, mine, now)
+                doubtful = not _BY_THE_ROW.isdisjoint(barred.values()) and trust.problem() is not None
         except Exception as error:
             # Broad on purpose: recorded on the mails; one source's trouble must not stop the others' mails.
             logger.warning("Moodle could not be asked about %d mails (%s).", len(mine), type(error).__name__)
@@ -105,7 +111,9 @@ def check(jobs: Sequence[Job], now: datetime, sources: Sources) -> Checked:
                 or barred.get((job.claim_id, job.role))
                 or barred.get((job.claim_id, None))
             )
-            if why:
+            if doubtful and why in _BY_THE_ROW:
+                checked.postponed[MOODLE_OUTDATED].append(job)
+            elif why:
                 checked.suppressed[why].append(job)
             else:
                 checked.send.append(job)

@@ -137,13 +137,10 @@ def _deal_with(cases: Sequence[Case], seen: Situation, result: FallbackResult) -
             continue
         if case.policy != "hold" and smtp.configured() and overdue.by_smtp(case.causes.values()):
             by_smtp.append(case)
-        elif case.final and not (refusal and refusal.code == MOODLE_AWAY):
+        elif case.final and not (refusal and refusal.code == handback.MOODLE_AWAY):
             by_person.append(case)
     _to_smtp(by_smtp, refused)
     result.counts["held"] += _hold(by_person, refused)
-
-
-MOODLE_AWAY = "moodle_unreachable"
 
 
 def _to_moodle(cases: Sequence[Case], result: FallbackResult) -> dict[int, handback.Released]:
@@ -161,7 +158,7 @@ def _to_moodle(cases: Sequence[Case], result: FallbackResult) -> dict[int, handb
         except (MoodleProblem, ClaimUnknown, RowsLocked) as problem:
             # What was caught in between is settled by recovery; everything else waits for the next pass.
             log.warning("Nothing could be handed back to Moodle now (%s).", type(problem).__name__)
-            refused |= {pk: handback.Released(pk, False, str(problem), MOODLE_AWAY) for pk in ids}
+            refused |= {pk: handback.Released(pk, False, str(problem), handback.MOODLE_AWAY) for pk in ids}
             continue
         done = [outcome.claim_id for outcome in outcomes if outcome.released]
         result.counts["handed_back"] += len(done)

@@ -27,22 +27,25 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from emailoffload.moodle import claims, cronlock
-from emailoffload.moodle.errors import TaskMissing
+from emailoffload.moodle.errors import MoodleProblem, TaskMissing
 from emailoffload.moodle.targets import REENGAGEMENT
-from emailoffload.outbox.models import AuditEntry, Claim, Email
+from emailoffload.outbox import deadlocks, transitions
+from emailoffload.outbox.models import Attempt, AuditEntry, Claim, Email
 from emailoffload.outbox.states import LEFT as LEFT_STATES
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.sources import registry
 from emailoffload.sources.reengagement.timing import TWO_DAYS
-from emailoffload.worker import killpoints
+from emailoffload.worker import killpoints, trust
+from emailoffload.worker.late_claims import needs_lock
 from emailoffload.worker.recover_intents import finish_releases
 
 BATCH = 500
@@ -53,6 +56,8 @@ LEFT = "left"
 CHANGED = "row_changed"
 CRON_RUNNING = "cron_running"
 LOCK_UNAVAILABLE = "lock_unavailable"
+MOODLE_AWAY = "moodle_unreachable"
+"""Moodle's database cannot be used, or not be relied on, now: try again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +75,14 @@ def hand_back(claim_ids: Sequence[int], *, actor: str, reason: str) -> list[Rele
 
     Refused are claims of which a mail has left or may have left, which Moodle would no longer send (the two-day
     rule of reminders; rows of IOMAD's queue may go back at any time), whose row does not hold our values, or
-    that need the cron lock while it is not to be had. What happens is recorded in the audit log under `actor`.
-    Raises `claims.ClaimUnknown` and database errors; recovery settles claims that were caught in between.
+    that need the cron lock while it is not to be had. While Moodle's database is read-only or older than what we
+    wrote (`trust`) all are refused. What happens is recorded in the audit log under `actor`. Raises
+    `claims.ClaimUnknown` and database errors; recovery settles claims that were caught in between.
     """
+    try:
+        trust.require()
+    except MoodleProblem as problem:
+        return [Released(pk, False, str(problem), MOODLE_AWAY) for pk in claim_ids]
     outcomes: dict[int, Released] = {}
     for part in _rounds(claim_ids):
         for start in range(0, len(part), BATCH):
@@ -103,49 +113,54 @@ def _rounds(claim_ids: Sequence[int]) -> list[list[int]]:
     return rounds
 
 
-def needs_lock(claim: Claim, now: int) -> bool:
-    """Whether this claim's row may be restored only under the cron lock, judged at `now` (UNIX seconds)."""
-    if claim.source != REENGAGEMENT or claim.before.get("completed"):
-        return False
-    soonest = min(int(claim.after.get("emailtime", 0)), claim.completiontime)
-    return soonest <= now + settings.CLAIM_MARGIN_SECONDS
+@dataclass(slots=True)
+class _Locks:
+    """The cron locks of sources that are ours now, and the codes of those that are not to be had."""
+
+    ours: dict[str, cronlock.CronLock] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def bar(self, claim: Claim, now: int) -> str:
+        """The code of what keeps this claim's row from being restored now, or ''."""
+        if claim.source in self.ours or not needs_lock(claim, now):
+            return ""
+        return self.refused.get(claim.source, CRON_RUNNING)
+
+    def lost(self) -> set[str]:
+        """The sources whose lock went with its connection: a run of Moodle's may have begun since."""
+        return {source for source, lock in self.ours.items() if not lock.still_held()}
 
 
 def _hand_back_batch(claim_ids: Sequence[int], actor: str, reason: str) -> dict[int, Released]:
     now = int(time.time())
-    # No lock for those that are refused anyway.
+    # No lock for those that are refused anyway. Which these are may change until they are reserved: see `_reserve`.
     hopeful = Claim.objects.filter(pk__in=claim_ids, state=ClaimState.CLAIMED).exclude(
         emails__state__in=LEFT_STATES
     )
-    wary = [claim for claim in hopeful if needs_lock(claim, now)]
-    with _locks({claim.source for claim in wary}) as refused_sources:
-        barred = {
-            claim.pk: Released(claim.pk, False, _words(code), code)
-            for claim in wary
-            if (code := refused_sources.get(claim.source))
-        }
-        outcomes = barred | _exchange([pk for pk in claim_ids if pk not in barred], actor, reason)
-    return outcomes
+    with _locks({claim.source for claim in hopeful if needs_lock(claim, now)}) as locks:
+        return _exchange(claim_ids, locks, actor, reason)
 
 
 @contextmanager
-def _locks(sources: set[str]) -> Iterator[dict[str, str]]:
-    """Hold the cron locks of these sources for a block, which gets the codes of those that are not to be had."""
-    refused: dict[str, str] = {}
+def _locks(sources: set[str]) -> Iterator[_Locks]:
+    """Hold the cron locks of these sources for a block, as far as they are to be had."""
+    locks = _Locks()
     with ExitStack() as stack:
         for name in sorted(sources):
             source = registry.get(name)
             try:
                 lock = stack.enter_context(cronlock.CronLock(source.lock_target()))
             except TaskMissing:
-                refused[name] = LOCK_UNAVAILABLE
+                locks.refused[name] = LOCK_UNAVAILABLE
                 continue
             if not lock.acquired:
                 shared = cronlock.lock_availability().kind is not None
-                refused[name] = CRON_RUNNING if shared else LOCK_UNAVAILABLE
+                locks.refused[name] = CRON_RUNNING if shared else LOCK_UNAVAILABLE
             elif source.obstacle():
-                refused[name] = CRON_RUNNING
-        yield refused
+                locks.refused[name] = CRON_RUNNING
+            else:
+                locks.ours[name] = lock
+        yield locks
 
 
 def _words(code: str) -> str:
@@ -154,31 +169,81 @@ def _words(code: str) -> str:
     return _("Moodle's cron could be at work on it, and its lock cannot be shared here.")
 
 
-def _exchange(claim_ids: Sequence[int], actor: str, reason: str) -> dict[int, Released]:
+def _left() -> str:
+    return _("A mail of this claim has left, may have left, or is just being sent.")
+
+
+def _exchange(claim_ids: Sequence[int], locks: _Locks, actor: str, reason: str) -> dict[int, Released]:
     """Reserve, write the reverse in Moodle, settle."""
-    reserved, outcomes = _reserve(claim_ids)
+    reserved, outcomes = deadlocks.survive(lambda: _reserve(claim_ids, locks))
     if not reserved:
         return outcomes
     killpoints.reached("release_reserved")
     back = _give_back(reserved)
     killpoints.reached("release_written")
+    doubtful = _take_back_unlocked([claim for claim in reserved if claim.pk in back], locks)
+    back -= doubtful
     done = [claim.pk for claim in reserved if claim.pk in back]
     refused = [claim.pk for claim in reserved if claim.pk not in back]
     note = _("Moodle's row does not hold our values any more, so it was not handed back")
-    with transaction.atomic():
-        finish_releases(done, refused, note)
-        AuditEntry.objects.bulk_create(
-            AuditEntry(
-                actor=actor,
-                action="release" if claim.pk in back else "release_refused",
-                object_type="claim",
-                object_id=str(claim.pk),
-                reason=reason,
+    kept: set[int] = set()
+
+    def settle() -> int:
+        with transaction.atomic():
+            AuditEntry.objects.bulk_create(
+                AuditEntry(
+                    actor=actor,
+                    action="release" if claim.pk in back else "release_refused",
+                    object_type="claim",
+                    object_id=str(claim.pk),
+                    reason=reason,
+                )
+                for claim in reserved
             )
-            for claim in reserved
+            return finish_releases(done, refused, note)
+
+    settled = deadlocks.survive(settle)
+    if settled < len(done):
+        kept = _after_sleep([claim for claim in reserved if claim.pk in back], locks)
+    outcomes |= {pk: Released(pk, True) for pk in done if pk not in kept}
+    outcomes |= {pk: Released(pk, False, note, CHANGED) for pk in refused}
+    outcomes |= {pk: Released(pk, False, _words(CRON_RUNNING), CRON_RUNNING) for pk in doubtful}
+    return outcomes | {pk: Released(pk, False, _left(), LEFT) for pk in kept}
+
+
+def _take_back_unlocked(done: Sequence[Claim], locks: _Locks) -> set[int]:
+    """Claim again those rows that were restored under a lock that was lost meanwhile; returns the claims' ids.
+
+    A run of Moodle's may have read such a row before it was restored, and would overwrite it.
+    """
+    lost = locks.lost()
+    now = int(time.time())
+    doubtful = [claim for claim in done if claim.source in lost and needs_lock(claim, now)]
+    _claim_again(doubtful)
+    return {claim.pk for claim in doubtful}
+
+
+def _claim_again(mine: Sequence[Claim]) -> None:
+    """Write our values again into rows that hold their old ones."""
+    for source in sorted({claim.source for claim in mine}):
+        claims.apply(
+            source,
+            [claims.swap_of(source, c.row_id, c.before, c.after) for c in mine if c.source == source],
         )
-    outcomes |= {pk: Released(pk, True) for pk in done}
-    return outcomes | {pk: Released(pk, False, note, CHANGED) for pk in refused}
+
+
+def _after_sleep(done: Sequence[Claim], locks: _Locks) -> set[int]:
+    """Settle hand-backs that recovery had given up while this process slept; returns the ids that stay ours.
+
+    Recovery saw our values in the row and let the mails leave; then this process woke up and restored the row. Where
+    no mail has left yet, the claim is handed back after all. Where one has, our values are written again at once:
+    only a run of Moodle's that read the row in this moment would send a second mail.
+    """
+    ours = Claim.objects.filter(state=ClaimState.CLAIMED).in_bulk([claim.pk for claim in done])
+    again, refused = deadlocks.survive(lambda: _reserve(list(ours), locks))
+    finish_releases([claim.pk for claim in again], [], "")
+    _claim_again([ours[pk] for pk in refused])
+    return set(refused)
 
 
 def _give_back(reserved: Sequence[Claim]) -> set[int]:
@@ -191,8 +256,11 @@ def _give_back(reserved: Sequence[Claim]) -> set[int]:
     return back
 
 
-def _reserve(claim_ids: Sequence[int]) -> tuple[list[Claim], dict[int, Released]]:
-    """Take claims and their mails out of everybody's reach; the others get an outcome that says why not."""
+def _reserve(claim_ids: Sequence[int], locks: _Locks) -> tuple[list[Claim], dict[int, Released]]:
+    """Take claims and their mails out of everybody's reach; the others get an outcome that says why not.
+
+    What needs a lock is judged anew: a claim whose mail was being sent when the locks were taken may be free by now.
+    """
     now = timezone.now()
     last_chance = now - dt.timedelta(seconds=TWO_DAYS - settings.MOODLE_CRON_PERIOD_SECONDS)
     refused: dict[int, Released] = {}
@@ -201,9 +269,11 @@ def _reserve(claim_ids: Sequence[int]) -> tuple[list[Claim], dict[int, Released]
         found = {claim.pk: claim for claim in locked}
         waiting: Counter[int] = Counter()
         gone: set[int] = set()
-        mails = Email.objects.select_for_update().filter(claim__in=list(found))
-        for claim_id, state, lease in mails.values_list("claim_id", "state", "lease"):
-            if state == EmailState.FAILED or (state == EmailState.QUEUED and not lease):
+        # A try without an answer may have been followed by another one, in which nothing was transmitted (`uncertain`).
+        tries = Attempt.objects.filter(email=OuterRef("pk"), outcome=transitions.NO_ANSWER)
+        mails = Email.objects.select_for_update().filter(claim__in=list(found)).annotate(unsure=Exists(tries))
+        for claim_id, state, lease, unsure in mails.values_list("claim_id", "state", "lease", "unsure"):
+            if not unsure and (state == EmailState.FAILED or (state == EmailState.QUEUED and not lease)):
                 waiting[claim_id] += 1
             else:
                 gone.add(claim_id)
@@ -219,8 +289,9 @@ def _reserve(claim_ids: Sequence[int]) -> tuple[list[Claim], dict[int, Released]
                 code = TOO_LATE
                 why = _("It is almost two days overdue: Moodle would drop it instead of sending it.")
             elif claim_id in gone or not waiting[claim_id]:
-                code = LEFT
-                why = _("A mail of this claim has left, may have left, or is just being sent.")
+                code, why = LEFT, _left()
+            elif code := locks.bar(claim, int(now.timestamp())):
+                why = _words(code)
             else:
                 reserved.append(claim)
                 continue

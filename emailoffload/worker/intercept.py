@@ -74,7 +74,8 @@ def run(
             return result
         with runs.record("intercept", held.holder) as recording:
             try:
-                _Pass(source, result, held, recording, shadow=shadow, lock=lock).go(above)
+                with translated():
+                    _Pass(source, result, held, recording, shadow=shadow, lock=lock).go(above)
             except MoodleProblem as problem:
                 result.refused, result.cure = str(problem), problem.cure
             except content.ForeignKeys as problem:
@@ -166,7 +167,10 @@ class _Pass:
         self.name = source
         self.room = health.Room(0, 0)
         self.stops = claimstop.Stops()
+        self.breaker: health.Breaker | None = None
+        """As it was when the pass looked whether delivery is healthy."""
         self.claimer = claiming.Claimer(source, recording, lock)
+        self.claimer.may_claim = self._stopped
 
     def go(self, above: int) -> None:
         """Run the pass over the rows with an id beyond `above`."""
@@ -244,6 +248,7 @@ class _Pass:
             return ""
         if switches.pause().claims:
             return reasons.CLAIMS_PAUSED
+        self.breaker = health.breaker()
         healthy, why = health.healthy()
         if not healthy:
             self.recording.message = why
@@ -263,10 +268,24 @@ class _Pass:
         """Nothing is claimed in this pass, so that neither health nor pause nor lock stand in its way."""
         return self.shadow or self.router.only_watches
 
+    def _stopped(self) -> str:
+        """Why nothing more is claimed since the pass began, or ''; asked before each batch, of each process."""
+        if self.only_watches:
+            return ""
+        if switches.pause().claims:
+            return reasons.CLAIMS_PAUSED
+        now = health.breaker()
+        if now and (now.open or now != self.breaker):
+            # Another process found that SES takes nothing; while it is tried again, only few may be claimed.
+            self.recording.message = f"{now.code}: {now.why}"
+            return reasons.DELIVERY_UNHEALTHY
+        return ""
+
     def _no_more(self) -> str:
         """Why nothing more is claimed in this pass, or ''; asked before the work of a batch is done for nothing."""
-        if not self.only_watches and switches.pause().claims:
-            return reasons.CLAIMS_PAUSED
+        stopped = self._stopped()
+        if stopped:
+            return stopped
         return reasons.NO_CAPACITY if self.room.used_up else ""
 
     def _clock(self) -> Clock:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from emailoffload.delivery import errors
 from emailoffload.outbox.models import Email
 from emailoffload.outbox.states import EmailState
 from emailoffload.outbox.transitions import Ended
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 DEADLINE = "deadline"
 IDENTITY = "identity"
 """Reason of mails whose sender's identity SES has not verified."""
+REFUSED = "refused"
+"""Reason of mails that SES refused with an error that has no words here; the attempt has its code."""
 FIRST_DELAY = {"not_transmitted": 2.0, "throttled": 1.0, "identity": 30.0}
 LONGEST_DELAY = 60.0
 ACCOUNT_DELAY = 30.0
@@ -45,7 +48,9 @@ def follow(result: Result, now: datetime) -> Ended:
             state = EmailState.UNCERTAIN
         case "permanent":
             state = EmailState.FAILED
-        case "account":
+            if outcome.http_status and outcome.code not in errors.PERMANENT:
+                reason = REFUSED
+        case "account" | "quota":
             reason, next_try = f"account:{outcome.code}", now + timedelta(seconds=ACCOUNT_DELAY)
         case "not_transmitted" | "throttled" | "identity":
             if outcome.kind == "identity":

@@ -21,7 +21,7 @@ from emailoffload.delivery import errors, health
 from emailoffload.outbox import switches
 from emailoffload.outbox.models import Claim, Email
 from emailoffload.outbox.states import ClaimState, EmailState
-from emailoffload.worker.outcomes import DEADLINE, IDENTITY
+from emailoffload.worker.outcomes import DEADLINE, IDENTITY, REFUSED
 
 S = EmailState
 MOST = 500
@@ -32,17 +32,14 @@ BY_ALL = frozenset(
     {
         DEADLINE,
         IDENTITY,
-        "MessageRejected",
-        "BadRequestException",
-        "ParamValidationError",
+        REFUSED,
         "message_too_large",
+        *errors.PERMANENT,
     }
 )
 BY_MOODLE = frozenset({"content_missing", "content_key", "content_damaged"})
 """Causes that only Moodle, which renders the mail itself, can cure."""
 CURABLE = BY_ALL | BY_MOODLE
-ACCOUNT_WIDE = frozenset({*errors.ACCOUNT, *errors.LOCAL, "DailyQuota", "SendingDisabled", "NoSendQuota"})
-"""Codes of the breaker that mean that SES would take no mail of this account, however often it is asked."""
 RECENT = timedelta(days=2)
 """What failed longer ago is a person's by now: a mail that comes out of the blue helps nobody."""
 
@@ -83,7 +80,7 @@ def situation(*, at_once: bool = False) -> Situation:
     """Ask our own database; two or three queries."""
     stopped = health.breaker()
     code = stopped.code if stopped else ""
-    account = code if code in ACCOUNT_WIDE else ""
+    account = code if stopped and stopped.kind in errors.WHOLE_ACCOUNT else ""
     return Situation(switches.pause().sends, account, code, at_once)
 
 

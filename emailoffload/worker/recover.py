@@ -8,8 +8,8 @@ from typing import Any
 
 from django.db import DatabaseError
 
-from emailoffload.moodle.errors import MoodleProblem, check_reachable
-from emailoffload.worker import fallback, lease, runs, shadow
+from emailoffload.moodle.errors import MoodleProblem, check_reachable, translated
+from emailoffload.worker import fallback, lease, runs, shadow, uncertain
 from emailoffload.worker.erase import erase_due
 from emailoffload.worker.recover_intents import recover_intents
 from emailoffload.worker.recover_sends import recover_sends
@@ -56,8 +56,10 @@ def run() -> RecoverResult:
                 recording.errors(f"Credentials could not be erased now ({type(error).__name__}).")
             try:
                 check_reachable()
-                result.counts |= recover_intents()
-                result.counts |= shadow.compare()
+                with translated():
+                    result.counts |= recover_intents()
+                    result.counts |= shadow.compare()
+                result.counts |= uncertain.run()
             except MoodleProblem as problem:
                 result.refused, result.cure = str(problem), problem.cure
                 recording.refused(f"{problem} {problem.cure}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal
 
 from django.conf import settings
 from django.db import transaction
@@ -15,9 +14,13 @@ from emailoffload.moodle import claims
 from emailoffload.outbox import intents
 from emailoffload.outbox.models import Claim, Email
 from emailoffload.outbox.states import ClaimState, EmailState
+from emailoffload.worker import late_claims, traces, trust
+from emailoffload.worker.traces import Trace
 
 log = logging.getLogger(__name__)
 BATCH = 1000
+UNCLEAR = "claim_unclear"
+"""Reason of mails of which a person must find out whether Moodle has sent them."""
 WATCH_DROPPED = dt.timedelta(hours=1)
 """How long a dropped claim is watched for a process that wakes up and claims the row after all."""
 
@@ -25,81 +28,102 @@ WATCH_DROPPED = dt.timedelta(hours=1)
 def recover_intents(now: dt.datetime | None = None) -> dict[str, int]:
     """Settle intents and releases that have been open for longer than the lease; returns counts.
 
-    Keys: claimed, dropped, lost, woken, released, unreleased. Raises database errors; nothing is settled then.
+    Keys: claimed, dropped, lost, woken, undone, unclear, released, unreleased. Raises database errors, and
+    MoodleProblem where Moodle's rows cannot be relied on now (`trust`); nothing is settled then.
     """
+    trust.require()
     now = now or timezone.now()
     stale = now - dt.timedelta(seconds=settings.LEASE_SECONDS)
-    counts = dict.fromkeys(("claimed", "dropped", "lost", "woken", "released", "unreleased"), 0)
-    _intended(stale, counts)
+    names = ("claimed", "dropped", "lost", "woken", "undone", "unclear", "released", "unreleased")
+    counts = dict.fromkeys(names, 0)
+    _intended(stale, now, counts)
     _dropped(now, counts)
-    _releasing(stale, counts)
+    _releasing(stale, now, counts)
     intents.forget_dropped(now - WATCH_DROPPED)
     if any(counts.values()):
         log.info("recovered claims: %s", counts)
     return counts
 
 
-Rows = Mapping[tuple[str, int], claims.Values]
-"""What rows hold, by source and id."""
+Traces = Mapping[traces.Trace, set[int]]
+"""Ids of claims by what their rows say."""
 
 
-def _rows(found: Sequence[Claim]) -> Rows:
-    return {
-        (source, row_id): values
+def _traces(found: Sequence[Claim], now: dt.datetime) -> Traces:
+    rows = {
+        source: claims.values(source, {claim.row_id for claim in found if claim.source == source})
         for source in {claim.source for claim in found}
-        for row_id, values in claims.values(
-            source, {claim.row_id for claim in found if claim.source == source}
-        ).items()
     }
+    read_at = max(now, timezone.now())
+    told: dict[traces.Trace, set[int]] = {trace: set() for trace in traces.Trace}
+    for claim in found:
+        told[traces.read(claim, rows[claim.source].get(claim.row_id), read_at)].add(claim.pk)
+    return told
 
 
-def _hold(found: Sequence[Claim], rows: Rows, values: Literal["before", "after"]) -> set[int]:
-    """Those of the claims, by their ids, whose row holds what it held before the claim, or after it."""
-    return {
-        claim.pk
-        for claim in found
-        if claims.holds(claim.source, rows.get((claim.source, claim.row_id)), getattr(claim, values))
-    }
-
-
-def _intended(stale: dt.datetime, counts: dict[str, int]) -> None:
+def _intended(stale: dt.datetime, now: dt.datetime, counts: dict[str, int]) -> None:
     found = list(Claim.objects.filter(state=ClaimState.INTENDED, created_at__lt=stale).order_by("pk")[:BATCH])
-    rows = _rows(found)
-    won = _hold(found, rows, "after")
-    untouched = _hold(found, rows, "before") - won
-    lost = {claim.pk for claim in found} - won - untouched
-    counts["claimed"] += intents.settle(won, lost)
+    told = _traces(found, now)
+    won, lost, unclear = told[Trace.OURS], told[Trace.MOODLES], told[Trace.OPEN]
+    undone = late_claims.undo([claim for claim in found if claim.pk in won], now)
+    with transaction.atomic():
+        counts["claimed"] += intents.settle((won | unclear) - undone, lost | undone)
+        _leave_to_a_person(unclear)
     counts["lost"] += len(lost)
-    counts["dropped"] += intents.drop(untouched, "the claim was never made")
+    counts["undone"] += len(undone)
+    counts["unclear"] += len(unclear)
+    counts["dropped"] += intents.drop(told[Trace.UNTOUCHED], "the claim was never made")
 
 
 def _dropped(now: dt.datetime, counts: dict[str, int]) -> None:
     watched = Claim.objects.filter(state=ClaimState.DROPPED, settled_at__gt=now - WATCH_DROPPED)
     found = list(watched.order_by("pk")[:BATCH])
-    counts["woken"] += intents.settle(_hold(found, _rows(found), "after"), [])
+    held = {source: claims.values(source, {c.row_id for c in found if c.source == source})
+            for source in {claim.source for claim in found}}  # fmt: skip
+    woken = [c.pk for c in found if claims.holds(c.source, held[c.source].get(c.row_id), c.after)]
+    counts["woken"] += intents.settle(woken, [])
 
 
-def _releasing(stale: dt.datetime, counts: dict[str, int]) -> None:
+def _releasing(stale: dt.datetime, now: dt.datetime, counts: dict[str, int]) -> None:
     releasing = Claim.objects.filter(state=ClaimState.RELEASING, settled_at__lt=stale)
-    found = list(releasing.order_by("pk")[:BATCH])
-    back = _hold(found, _rows(found), "before")
-    kept = {claim.pk for claim in found} - back
+    told = _traces(list(releasing.order_by("pk")[:BATCH]), now)
+    # Where Moodle has gone on from the old values, they had been restored.
+    back = told[Trace.UNTOUCHED] | told[Trace.MOODLES]
+    kept = told[Trace.OURS] | told[Trace.OPEN]
     with transaction.atomic():
-        finish_releases(back, kept, "Moodle's row does not hold our values")
+        finish_releases(back, kept, "its hand-back was cut off")
+        _leave_to_a_person(told[Trace.OPEN])
     counts["released"] += len(back)
     counts["unreleased"] += len(kept)
+    counts["unclear"] += len(told[Trace.OPEN])
 
 
-def finish_releases(released: Collection[int], kept: Collection[int], note: str) -> None:
-    """Settle claims in state *releasing*: handed back, or still ours because Moodle's row did not allow it."""
+def _leave_to_a_person(claim_ids: Collection[int]) -> None:
+    """Hold the mails of claims of which nobody can tell whether Moodle has mailed them: no route is tried."""
+    # Failed ones too: what a hand-back was to cure would go by SMTP next.
+    waiting = Email.objects.filter(
+        claim__in=claim_ids,
+        claim__state=ClaimState.CLAIMED,
+        state__in=[EmailState.QUEUED, EmailState.FAILED],
+        lease="",
+    )
+    waiting.update(state=EmailState.FAILED, state_at=timezone.now(), reason=UNCLEAR)
+
+
+def finish_releases(released: Collection[int], kept: Collection[int], note: str) -> int:
+    """Settle claims in state *releasing*: handed back, or still ours because Moodle's row did not allow it.
+
+    Returns how many were handed back; those that somebody else has settled meanwhile are left as they are.
+    """
     now = timezone.now()
+    done = 0
     if released:
         Email.objects.filter(
             claim__in=released,
             claim__state=ClaimState.RELEASING,
             state__in=[EmailState.QUEUED, EmailState.FAILED],
         ).update(state=EmailState.RELEASED, state_at=now, route="moodle", lease="", leased_until=None)
-        Claim.objects.filter(pk__in=released, state=ClaimState.RELEASING).update(
+        done = Claim.objects.filter(pk__in=released, state=ClaimState.RELEASING).update(
             state=ClaimState.RELEASED, settled_at=now, intent_key=None
         )
     if kept:
@@ -109,3 +133,4 @@ def finish_releases(released: Collection[int], kept: Collection[int], note: str)
         Claim.objects.filter(pk__in=kept, state=ClaimState.RELEASING).update(
             state=ClaimState.CLAIMED, settled_at=None, note=note
         )
+    return done

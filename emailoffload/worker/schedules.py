@@ -22,6 +22,7 @@ def wanted() -> dict[str, tuple[str, str]]:
         f"{NAME}intercept": (f"{MODULE}.intercept", "*/4 * * * *"),
         f"{NAME}recover": (f"{MODULE}.recover", every_minute),
         f"{NAME}alarms": (f"{MODULE}.alarms", every_minute),
+        f"{NAME}reconcile": (f"{MODULE}.reconcile", "17 * * * *"),
     }
     # Also without SES's list: what is suppressed for a while ends.
     table[f"{NAME}suppressions"] = (f"{MODULE}.suppressions", "*/5 * * * *")

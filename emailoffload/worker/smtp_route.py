@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -23,11 +24,12 @@ from django.utils import timezone
 
 from emailoffload.delivery import smtp
 from emailoffload.delivery.errors import Outcome
-from emailoffload.outbox import content, transitions
+from emailoffload.outbox import content, switches, transitions
 from emailoffload.outbox.models import Claim, Content, Email
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.outbox.transitions import Ended
 from emailoffload.worker import eligibility, killpoints, lease, stopping
+from emailoffload.worker.patience import Patience
 from emailoffload.worker.senders import Job
 
 S = EmailState
@@ -66,17 +68,21 @@ def want(causes: dict[int, str], now: datetime, *, only_waiting: bool = True) ->
             by_cause.setdefault(causes[pk][:LONGEST_CAUSE], []).append(pk)
         for cause, ids in by_cause.items():
             done |= set(ids)
-            Email.objects.filter(pk__in=ids).update(
-                state=S.QUEUED,
-                state_at=now,
-                route=ROUTE,
-                lease=WANTED,
-                leased_until=now + FOREVER,
-                reason=cause,
-                next_try_at=now,
-                deadline_at=now + timedelta(seconds=settings.SEND_DEADLINE_SECONDS),
-            )
+            Email.objects.filter(pk__in=ids).update(**set_aside(now), reason=cause)
     return done
+
+
+def set_aside(now: datetime) -> dict[str, Any]:
+    """The columns of a mail that is set aside for SMTP."""
+    return {
+        "state": S.QUEUED,
+        "state_at": now,
+        "route": ROUTE,
+        "lease": WANTED,
+        "leased_until": now + FOREVER,
+        "next_try_at": now,
+        "deadline_at": now + timedelta(seconds=settings.SEND_DEADLINE_SECONDS),
+    }
 
 
 def wanted() -> QuerySet[Email]:
@@ -133,6 +139,7 @@ class Sending:
         self.until = until
         """When the pass ends (monotonic)."""
         self.token = uuid.uuid4().hex
+        self.patience = Patience()
         self.counts: Counter[str] = Counter()
         self.problem: Outcome | None = None
         """Why the server takes nothing now."""
@@ -142,7 +149,7 @@ class Sending:
         take_back()
         sources = eligibility.Sources()
         with smtp.Connection() as server:
-            while self._goes_on():
+            while self._goes_on() and not switches.pause().sends:
                 ids = self._take()
                 if not ids:
                     break
@@ -248,17 +255,27 @@ class Sending:
         ended = Ended(
             pk, state, outcome.kind, now, next_try, reason, outcome.code, outcome.message, outcome.message_id
         )
-        with transaction.atomic():
-            if state == S.SENT_SMTP:
-                # That the server took it is a fact, also where recovery has meanwhile called it uncertain.
-                transitions.move(
-                    [pk], S.SENT_SMTP, now=now, accepted_at=now, reason=letter.cause, detail="", route=ROUTE
-                )
-            transitions.record([ended], self.token, self.held.holder, now=now)
-            if state == S.QUEUED:
-                # In the same transaction: no dispatcher sees it without a lease.
-                back = Email.objects.filter(pk=pk, state=S.QUEUED, lease="", route=ROUTE)
-                back.update(lease=WANTED, leased_until=now + FOREVER)
+
+        def write() -> None:
+            with transaction.atomic():
+                if state == S.SENT_SMTP:
+                    # That the server took it is a fact, also where recovery has meanwhile called it uncertain.
+                    transitions.move(
+                        [pk],
+                        S.SENT_SMTP,
+                        now=now,
+                        accepted_at=now,
+                        reason=letter.cause,
+                        detail="",
+                        route=ROUTE,
+                    )
+                transitions.record([ended], self.token, self.held.holder, now=now)
+                if state == S.QUEUED:
+                    # In the same transaction: no dispatcher sees it without a lease.
+                    back = Email.objects.filter(pk=pk, state=S.QUEUED, lease="", route=ROUTE)
+                    back.update(lease=WANTED, leased_until=now + FOREVER)
+
+        self.patience.again(write)
 
 
 def take_back() -> int:

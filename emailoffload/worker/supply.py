@@ -7,7 +7,7 @@ two databases would leave the sending threads without work for a third of a seco
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass, field
@@ -141,7 +141,7 @@ class Supply:
 
     def _look_at(self, ids: list[int], batch: Batch, now: datetime) -> None:
         """Load these and sort out what may not leave."""
-        jobs = _load(ids)
+        jobs = load(ids)
         if len(jobs) != len(ids):
             gone = set(ids) - {job.email_id for job in jobs}
             batch.failed = transitions.move(
@@ -161,7 +161,7 @@ class Supply:
         batch.jobs = checked.send
 
 
-def _load(ids: list[int]) -> list[Job]:
+def load(ids: Sequence[int]) -> list[Job]:
     """What the threads need of these emails, in the order in which they fell due."""
     rows = Content.objects.filter(email_id__in=ids).values_list(
         "email_id", "email__claim_id", "email__source", "email__role", "email__ref", "email__attempts",

@@ -19,6 +19,7 @@ from emailoffload.worker import fallback as falling_back
 from emailoffload.worker import feedback as listening
 from emailoffload.worker import intercept as interceptor
 from emailoffload.worker import lease, stopping
+from emailoffload.worker import reconcile as reconciler
 from emailoffload.worker import recover as recovery
 from emailoffload.worker import suppressions as list_keeper
 
@@ -81,6 +82,12 @@ def fallback() -> dict[str, Any]:
     """One pass of the fallback, without waiting for the next recovery: the breaker has opened."""
     with _in_worker():
         return falling_back.run().as_dict()
+
+
+def reconcile() -> dict[str, Any]:
+    """One pass of the reconciler."""
+    with _in_worker():
+        return reconciler.run().as_dict()
 
 
 def feedback() -> dict[str, Any]:

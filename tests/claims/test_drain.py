@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from emailoffload.actions import drain
@@ -70,6 +72,28 @@ def test_a_drain_leaves_sending_paused_where_a_person_paused_it(moodle: Moodle, 
     result = drain.drain(actor="tester")
     assert switches.pause().sends
     assert (result.sent, result.waiting) == (0, {"queued": 1})
+
+
+def test_who_pauses_sending_while_a_drain_begins_is_not_overruled(
+    moodle: Moodle, ses: SandboxSES, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, people = switches.set_pause, []
+
+    def pause_sends() -> None:
+        switches.change(claims=None, sends=True, by="anna", reason="")
+        connection.close()
+
+    def at_the_same_time(new: switches.Pause) -> None:
+        if not people:
+            people.append(threading.Thread(target=pause_sends))
+            people[0].start()
+            people[0].join(0.3)
+        write(new)
+
+    monkeypatch.setattr(switches, "set_pause", at_the_same_time)
+    drain.drain(actor="tester")
+    people[0].join()
+    assert (switches.pause().claims, switches.pause().sends) == (True, True)
 
 
 def test_a_running_pass_claims_no_further_batch_once_claiming_is_paused(

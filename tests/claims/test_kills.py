@@ -21,7 +21,7 @@ from tests.processes import spawn, start
 
 pytestmark = [
     pytest.mark.django_db(databases=["default", "moodle"], transaction=True),
-    pytest.mark.race,
+    pytest.mark.kill,
 ]
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 
 import pytest
-from django.apps import apps
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 
@@ -19,12 +17,6 @@ SignIn = Callable[[str], Client]
 
 def make_user(role: str | None, username: str = "") -> User:
     """A user with a role: the name of a group, "superuser", or None for an account without any permission."""
-    # Tests that empty the tables also remove what migrations made.
-    import_module("emailoffload.migrations.0002_roles").create_roles(apps, None)
-    import_module("emailoffload.migrations.0004_roles_of_policy").extend_roles(apps, None)
-    import_module("emailoffload.migrations.0007_routing_roles").extend_roles(apps, None)
-    import_module("emailoffload.migrations.0008_handle_fallback").extend_roles(apps, None)
-    import_module("emailoffload.migrations.0011_feedback_roles").extend_roles(apps, None)
     username = username or (role or "nobody").split()[0].lower()
     if role == "superuser":
         return User.objects.create_superuser(username, password=PASSWORD)

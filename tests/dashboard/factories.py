@@ -11,6 +11,7 @@ from django.utils import timezone
 from emailoffload.feedback.models import Event, Suppression
 from emailoffload.outbox import content
 from emailoffload.outbox.models import Attempt, Claim, Content, Email, RowError, Run
+from emailoffload.outbox.reconciliation import ReconcileFinding
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.sources.protocol import RenderedMail
 
@@ -191,6 +192,22 @@ def make_suppression(email: Email | None = None, **changes: Any) -> Suppression:
         "checked_at": timezone.now() - timedelta(hours=1),
     }  # fmt: skip
     return Suppression.objects.create(**values | changes)
+
+
+def make_finding(claim: Claim | None = None, **changes: Any) -> ReconcileFinding:
+    """A claim whose row somebody else has changed."""
+    claim = claim or make_claim()
+    values: dict[str, Any] = {
+        "claim": claim,
+        "source": claim.source,
+        "user_id": claim.user_id,
+        "company_id": claim.company_id,
+        "verdict": "touched",
+        "detail": "other_values",
+        "seen": {"row": {"emailsent": 1, "emailtime": 17}},
+        "first_seen": timezone.now() - timedelta(minutes=20),
+    }
+    return ReconcileFinding.objects.create(**values | changes)
 
 
 def make_row_error(**changes: Any) -> RowError:

@@ -37,6 +37,7 @@ PAGES = {
     "/events/problems/": "problems",
     "/events/problems/{problem}/": "problems",
     "/events/problems/{problem}/body/": "problem_bodies",
+    "/reconciliation/": "all",
     "/pause/": "pause",
     "/reputation/": "watch",
     "/alarms/": "watch",
@@ -121,13 +122,15 @@ def test_the_groups_see_what_their_roles_need() -> None:
     third.extend_roles(apps, None)
     fourth = import_module("emailoffload.migrations.0008_handle_fallback")
     fourth.extend_roles(apps, None)
-    fifth = import_module("emailoffload.migrations.0011_feedback_roles")
+    fifth = import_module("emailoffload.migrations.0009_reconciliation")
+    sixth = import_module("emailoffload.migrations.0011_feedback_roles")
     fifth.extend_roles(apps, None)
     for name, models in first.ROLES.items():
         found = set(Group.objects.get(name=name).permissions.values_list("codename", flat=True))
         added = {codename for codename, _model in [*second.ROLES[name], *third.ROLES[name]]}
         added |= {"handle_fallback"} if name in fourth.ROLES else set()
-        added |= {codename for codename, _model in fifth.ROLES[name]}
+        added |= {"view_reconcilefinding"} if name in fifth.ROLES else set()
+        added |= {codename for codename, _model in sixth.ROLES[name]}
         assert found == {f"view_{model}" for model in models} | added
     assert not Group.objects.get(name="Auditors").permissions.filter(codename="view_content").exists()
 
@@ -205,6 +208,7 @@ RECORDS = [
     "lease",
     "state",
     "shadow",
+    "reconcilefinding",
     "auditentry",
     "suppression",
 ]

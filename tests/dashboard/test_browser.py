@@ -22,7 +22,7 @@ from emailoffload.outbox.models import AuditEntry, Email, Lease, Shadow, State
 from emailoffload.outbox.states import EmailState
 from emailoffload.policy.models import CopyRule, RoutingRule
 from tests.dashboard.conftest import PASSWORD, make_user
-from tests.dashboard.factories import make_day, make_email, make_run, make_suppression
+from tests.dashboard.factories import make_day, make_email, make_finding, make_run, make_suppression
 from tests.dashboard.reported import make_reports
 
 pytestmark = [
@@ -178,9 +178,7 @@ def test_a_support_person_answers_for_user_15093_and_reads_the_mail(visit: Any) 
     box.fill("15093")
     box.press("Enter")
     sam.page.wait_for_url(sam.base + "/users/15093/")
-    expect(sam.page.locator(".verdict")).to_contain_text(
-        "Yes: delivered to ada@example.org on"
-    )
+    expect(sam.page.locator(".verdict")).to_contain_text("Yes: delivered to ada@example.org on")
     sam.page.locator(".after a").click()
     sam.page.wait_for_url(f"{sam.base}/emails/{email.pk}/")
     expect(sam.page.get_by_role("heading", name="Timeline")).to_be_visible()
@@ -293,6 +291,28 @@ def test_the_keyboard_reaches_the_content_first(visit: Any) -> None:
     expect(sam.page.locator("main")).to_be_focused()
 
 
+@pytest.mark.parametrize(("look", "width"), [("light", 1280), ("dark", 1280), ("light", 1920)])
+def test_all_tabs_stand_in_one_row_of_their_own_with_room_for_more(visit: Any, look: str, width: int) -> None:
+    make_user("superuser", "ada")
+    ada: Visitor = visit(look, viewport={"width": width, "height": 800})
+    ada.log_in("ada", "/reconciliation/")
+    tabs = ada.page.locator("header nav a")
+    expect(tabs.last).to_be_visible()
+    # The ones of later versions: suppressions, alarms, reputation, events.
+    ada.page.evaluate(
+        "for (const name of ['Suppressions', 'Alarms', 'Reputation', 'Events']) {"
+        " const item = document.querySelector('header nav li').cloneNode(true);"
+        " item.firstChild.textContent = name; document.querySelector('header nav ul').append(item); }"
+    )
+    places = [box for each in tabs.all() if (box := each.bounding_box())]
+    assert len(places) == 13
+    assert {place["y"] for place in places} == {places[0]["y"]}
+    search = ada.page.get_by_role("search").first.bounding_box()
+    assert search and search["y"] + search["height"] <= places[0]["y"]
+    ada.check()
+    ada.picture(f"tabs-{width}-{look}")
+
+
 def make_rules_and_shadows() -> None:
     """A few rules of each kind, and a shadow of each verdict."""
     RoutingRule.objects.create(name="Whole site, watched", mode="shadow", note="Until the end of May")
@@ -304,6 +324,25 @@ def make_rules_and_shadows() -> None:
             source="iomad_queue", row_id=number, template="user_added_to_course", user_id=15093, activity_id=0,
             course_id=4, mails=1, due_at=now, seen_at=now, verdict=verdict, detail="not_handled",
         )  # fmt: skip
+
+
+def make_findings() -> None:
+    """A finding of each verdict, one that is closed, and the comparison that they come from."""
+    details = {
+        "possible_double": "overwritten", "possible_loss": "withheld", "overdue": "passed_over",
+        "touched": "other_values", "gone": "row_gone", "waiting": "not_yet", "picked_up": "counted",
+    }  # fmt: skip
+    for verdict, detail in details.items():
+        make_finding(make_email().claim, verdict=verdict, detail=detail)
+    make_finding(make_email().claim, closed_at=timezone.now(), closed_because="agrees")
+    evidence = {"notifications": False, "task_log": False}
+    last = {
+        "finished_at": timezone.now().isoformat(),
+        "days": 7,
+        "claims": 48210,
+        "counts": {"agrees": 48202},
+    }
+    State.objects.create(name="reconcile", value={"sweep": None, "last": last | {"evidence": evidence}})
 
 
 @pytest.mark.parametrize("look", list(LOOKS))
@@ -319,6 +358,7 @@ def test_every_page_is_without_barriers_in(visit: Any, look: str) -> None:
     make_rules_and_shadows()
     barred = make_suppressions()
     reported = make_reports()
+    make_findings()
     make_user("superuser", "ada")
     ada: Visitor = visit(look)
     ada.go("/login/")
@@ -348,6 +388,10 @@ def test_every_page_is_without_barriers_in(visit: Any, look: str) -> None:
         "routing-found": "/routing/?user=17&activity=13",
         "routing-wrong": "/routing/?email=1&user=abc",
         "shadows": "/routing/shadows/",
+        "reconciliation": "/reconciliation/",
+        "reconciliation-closed": "/reconciliation/?status=closed&verdict=touched&user=15093",
+        "reconciliation-nothing": "/reconciliation/?user=99",
+        "reconciliation-wrong": "/reconciliation/?user=abc",
         "pause": "/pause/",
         "fallbacks": "/fallbacks/",
         "fallback-group": f"/fallbacks/failed/?reason={failed.reason}",

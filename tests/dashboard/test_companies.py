@@ -161,6 +161,13 @@ EVERY_URL: dict[str, Callable[[Email], list[Ask]]] = {
         ("/suppressions/add/", None),
         ("/suppressions/add/", {"address": email.address, "reason": "They left"}),
     ],
+    "reconciliation": lambda email: gets(
+        "/reconciliation/",
+        "/reconciliation/?status=all",
+        "/reconciliation/?verdict=touched&source=iomad_queue",
+        f"/reconciliation/?user={email.user_id}",
+        f"/reconciliation/?user={email.user_id}&status=closed",
+    ),
     "runs": lambda email: gets("/runs/", "/runs/?kind=intercept"),
 }
 """Every address of the dashboard, with all that can be asked of it about an email."""
@@ -186,7 +193,7 @@ def test_what_belongs_to_others_does_not_exist_for_the_staff_of_a_company(
     assert audited == 0
 
 
-@pytest.mark.parametrize("name", ["overview", "emails", "email", "users", "user"])
+@pytest.mark.parametrize("name", ["overview", "emails", "email", "users", "user", "reconciliation"])
 def test_the_same_questions_show_the_records_of_others_to_staff_of_the_whole_site(
     support: Client, world: World, name: str
 ) -> None:

@@ -12,6 +12,7 @@ from django.test import Client
 
 from emailoffload.dashboard import people
 from emailoffload.outbox.models import Attempt, AuditEntry
+from emailoffload.outbox.reconciliation import ReconcileFinding
 from emailoffload.policy.models import CopyRule, GroupCompany
 from tests.dashboard.conftest import SignIn, make_user
 from tests.dashboard.world import FOREIGN, LAB, OWN, STATES, World, asked, signed_in
@@ -35,6 +36,10 @@ SCOPED: dict[str, list[str]] = {
     "attempt": [
         "email__company_id={company}", "email__id__exact={pk}", "email_id={pk}", "outcome__exact=accepted", "o=2",
         "message_id={message}", "_facets=True",
+    ],
+    "reconcilefinding": [
+        "user_id={user}", "company_id={company}", "verdict__exact=touched", "source__exact=iomad_queue",
+        "claim__id__exact={claim}", "claim__user_name__startswith=F", "o=1", "_facets=True",
     ],
     "copyrule": ["q=rule", "company_id={company}", "_facets=True"],
 }  # fmt: skip
@@ -89,6 +94,9 @@ def scope_others(name: str, world: World) -> list[int]:
     if name == "copyrule":
         return list(CopyRule.objects.exclude(company_id=OWN).values_list("pk", flat=True))
     emails = (world.others[0], world.others[len(STATES)])
+    if name == "reconcilefinding":
+        rows = ReconcileFinding.objects.filter(claim__in=[email.claim_id for email in emails])
+        return list(rows.values_list("pk", flat=True))
     if name == "attempt":
         return list(Attempt.objects.filter(email__in=emails).values_list("pk", flat=True))
     return [email.claim_id if name == "claim" else email.pk for email in emails]

@@ -12,7 +12,14 @@ from emailoffload.feedback.models import Suppression
 from emailoffload.outbox.models import Claim, Email, Lease, RowError, State
 from emailoffload.outbox.states import EmailState
 from emailoffload.policy.models import CopyRule, GroupCompany
-from tests.dashboard.factories import make_claim, make_email, make_row_error, make_run, make_suppression
+from tests.dashboard.factories import (
+    make_claim,
+    make_email,
+    make_finding,
+    make_row_error,
+    make_run,
+    make_suppression,
+)
 
 OWN, FOREIGN, LAB = 3, 5, 1
 """Two companies of our records, and the one of the restored site (its members are the users 15 and 16)."""
@@ -57,6 +64,7 @@ def mails_of(company: int | None, user_id: int, word: str) -> list[Email]:
             company_name=f"{word} Ltd" if company else "",
             note=f"{word} note",
         )
+        make_finding(claim, closed_at=timezone.now() if state == EmailState.QUEUED else None)
         mails.append(
             make_email(
                 state,

@@ -22,7 +22,7 @@ from tests.processes import result, spawn, start
 
 pytestmark = [
     pytest.mark.django_db(databases=["default", "moodle"], transaction=True),
-    pytest.mark.race,
+    pytest.mark.kill,
 ]
 
 

@@ -16,7 +16,7 @@ from emailoffload.moodle import cronlock
 from emailoffload.outbox import switches
 from emailoffload.outbox.models import Attempt, AuditEntry, Claim, Email
 from emailoffload.sandbox.ses_server import SandboxSES
-from emailoffload.worker import dispatch, fallback, recover
+from emailoffload.worker import dispatch, fallback, recover, smtp_route
 from tests.conftest import Moodle
 from tests.fallback.sink import Sink
 from tests.fallback.site import claimed, deadline_over, ends, rows, tried
@@ -35,7 +35,7 @@ NOTHING_LEFT = {
     "throttle": "deadline",
     "reject": "MessageRejected",
     "pause": "account:SendingPausedException",
-    "quota": "account:TooManyRequestsException",
+    "quota": "account:DailyQuota",
     "denied": "account:AccessDeniedException",
     "refused": "deadline",
 }
@@ -296,6 +296,22 @@ class TestTime:
             ("released", "paused") if policy == "moodle" else ("queued", "EndpointConnectionError")
         )
         assert sink.taken == []
+
+    def test_a_pause_in_the_middle_of_a_pass_by_smtp_stops_its_next_batch(
+        self, moodle: Moodle, ses: SandboxSES, sink: Sink, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        claimed(moodle, 3, policy="smtp")
+        tried()
+        monkeypatch.setattr(smtp_route, "BATCH", 1)
+
+        def pause(name: str) -> None:
+            if name == "smtp_after_send":
+                switches.change(claims=None, sends=True, by="anna", reason="")
+
+        monkeypatch.setattr("emailoffload.worker.killpoints.reached", pause)
+        fallback.run()
+        assert len(sink.taken) == 1
+        assert sorted(state for state, _ in ends()) == ["queued", "queued", "sent_smtp"]
 
     def test_what_failed_long_ago_is_left_alone(self, moodle: Moodle, ses: SandboxSES, sink: Sink) -> None:
         claimed(moodle)

@@ -26,7 +26,7 @@ from tests.reengagement.test_decisions import soon
 
 pytestmark = [
     pytest.mark.django_db(databases=["default", "moodle"], transaction=True),
-    pytest.mark.race,
+    pytest.mark.kill,
 ]
 SOURCE = ("intercept", "--source", "iomad_queue", "--json")
 

@@ -24,7 +24,7 @@ from tests.iomad.upload import Upload, claimed, iomads_cron, manage, report, tim
 
 pytestmark = [
     pytest.mark.django_db(databases=["default", "moodle"], transaction=True),
-    pytest.mark.race,
+    pytest.mark.kill,
 ]
 CLAIMING = ("after_intent:2", "after_claim:2", "after_marking:2", "", "", "")
 SENDING = ("after_marking:2", "before_send:50", "after_send:90", "before_record:2", "", "")

@@ -70,7 +70,6 @@ CLAIMED = {
 
 
 def test_only_the_columns_of_a_claim_can_be_updated(account: Any, moodle: Any) -> None:
-    moodle.touched.add("mdl_reengagement_inprogress")
     assert not refused(
         account, "UPDATE mdl_reengagement_inprogress SET emailsent = 1, emailtime = 2 WHERE id = -1"
     )

@@ -116,6 +116,18 @@ class TestMoves:
         attempt = Attempt.objects.get()
         assert (attempt.outcome, attempt.error_code, attempt.message_id) == ("accepted", "", "m-1")
 
+    def test_an_acceptance_that_comes_after_the_mail_was_queued_once_more_keeps_it_from_leaving_again(
+        self,
+    ) -> None:
+        email = self.sending("a")
+        transitions.interrupted(timezone.now() + timedelta(minutes=1))
+        Email.objects.update(state=S.QUEUED, lease="another", leased_until=timezone.now())
+        self.record(email, S.ACCEPTED, "accepted", message_id="m-1")
+        email.refresh_from_db()
+        assert (email.state, email.lease, email.message_id) == ("accepted", "", "m-1")
+        now = timezone.now()
+        assert transitions.mark_sending([(email.pk, 2)], "another", "h", now=now, until=now) == set()
+
     def test_any_other_end_counts_only_while_the_mail_is_still_ours(self) -> None:
         email = self.sending("a")
         Email.objects.filter(pk=email.pk).update(state=S.DELIVERED)

@@ -29,6 +29,10 @@ class NoLock(AbstractContextManager["NoLock"]):
         """Never in doubt."""
         return True
 
+    def binds(self) -> bool:
+        """Never in doubt either."""
+        return True
+
 
 def no_lead() -> None:
     """Due rows are claimed like rows of the future, though nobody can hold the cron's lock."""

@@ -12,6 +12,7 @@ from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.sandbox.ses_server import SandboxSES
 from tests.conftest import Moodle
 from tests.processes import result, spawn, start
+from tests.race.conftest import Doubles
 from tests.race.ledger import Ledger
 
 pytestmark = [
@@ -106,6 +107,6 @@ def test_a_row_that_moodle_handled_between_our_look_and_our_claim_is_lost_not_do
     [("no_lead", False), ("no_lock", True), ("no_compare", True)],
 )
 def test_without_one_of_its_protections_the_same_race_sends_doubles(
-    moodle: Moodle, ses: SandboxSES, sabotage: str, lock: bool
+    moodle: Moodle, ses: SandboxSES, doubles: Doubles, sabotage: str, lock: bool
 ) -> None:
-    assert race(moodle, lock=lock, sabotage=sabotage).doubles
+    assert doubles(lambda: race(moodle, lock=lock, sabotage=sabotage))

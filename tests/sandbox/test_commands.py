@@ -87,6 +87,7 @@ def start(tmp_path: Path) -> Iterator[Any]:
             item.end()
 
 
+@pytest.mark.whole
 def test_quickstart_needs_no_settings_and_ends_cleanly(start: Any, tmp_path: Path) -> None:
     port, ses_port = free_port(), free_port()
     running = start("quickstart", "--port", str(port), "--no-browser", SANDBOX_PORT=str(ses_port))
@@ -107,6 +108,7 @@ def test_quickstart_needs_no_settings_and_ends_cleanly(start: Any, tmp_path: Pat
         socket.create_server(("127.0.0.1", freed)).close()
 
 
+@pytest.mark.whole
 def test_what_quickstart_starts_sends_the_first_mail_within_a_minute_and_sees_what_became_of_it(
     start: Any, tmp_path: Path
 ) -> None:

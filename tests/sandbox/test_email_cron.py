@@ -330,7 +330,6 @@ class Real:
             self.mails.append(mail)
             return self.on_mail()
 
-        moodle.touched |= {"mdl_task_scheduled"}
         moodle.execute("UPDATE mdl_email SET sent = due, modifiedtime = due")
         self.cron = SimulatedEmailCron(
             connect, prefix="mdl_", paramstyle="format", mail=mail, mail_seconds=0,

@@ -228,7 +228,6 @@ def test_on_mariadb_it_works_the_real_site_and_waits_for_nobody(moodle: Moodle, 
         lock=mysql_lock(connect, dbname="moodle", prefix="mdl_"), enrolled=lambda cmid, user: True,
         now=lambda: NOW,
     )  # fmt: skip
-    moodle.touched |= {"mdl_task_scheduled"}
     other = server.connect()
     with other.cursor() as cursor:
         # The name that facts §3.5 gives for this database and prefix.

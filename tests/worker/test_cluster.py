@@ -20,7 +20,7 @@ from tests.fake_ses import FakeSes
 from tests.outbox.factory import queue_emails
 from tests.settings import SERVER
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.mariadb, pytest.mark.race]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.mariadb, pytest.mark.whole]
 
 SCRIPT = """
 import django; django.setup()

@@ -69,7 +69,6 @@ class Site:
             lock=mysql_lock(connect, dbname=test_settings.MOODLE_DATABASE, prefix="mdl_"),
             mail=lambda mail: mailed.append(int(mail["row_id"])),
         )  # fmt: skip
-        self.moodle.touched.add("mdl_task_scheduled")
         cron.run_queue()
         return mailed
 

@@ -13,6 +13,7 @@ import pytest
 from cryptography.fernet import Fernet
 from django.core.management import call_command
 from django.db import OperationalError, connection
+from django.db.models import F
 from django.utils import timezone
 
 from emailoffload.delivery import health, rate
@@ -232,6 +233,68 @@ def test_an_ses_that_answers_nothing_makes_few_mails_uncertain_not_all(ses: Fake
     result = run()
     assert result.refused and result.uncertain <= 32
     assert states()["queued"] == 200 - result.uncertain
+
+
+def longer_ago(seconds: float) -> None:
+    """All tries so far were made so much earlier."""
+    by = timedelta(seconds=seconds)
+    Attempt.objects.update(started_at=F("started_at") - by, finished_at=F("finished_at") - by)
+
+
+def one_more() -> dispatch.DispatchResult:
+    """One more mail, in a pass of its own."""
+    queue_email()
+    return run()
+
+
+def test_an_ses_that_answers_nothing_is_noticed_over_passes_of_one_mail_each(ses: FakeSes) -> None:
+    ses.behave = lambda request: Reply(503, "")
+    for _ in range(2):
+        assert one_more().refused == ""
+        longer_ago(31)
+    assert health.breaker() is None
+    assert one_more().opened and not health.healthy()[0]
+    assert "tried again in" in one_more().refused
+    assert len(ses.sent) == 3
+
+
+def test_failures_are_no_reason_to_stop_when_few_came_at_once_or_some_mail_was_taken_meanwhile(
+    ses: FakeSes,
+) -> None:
+    ses.behave = lambda request: Reply(503, "")
+    for _ in range(3):
+        one_more()
+    assert health.breaker() is None, "three within seconds"
+    longer_ago(100)
+    ses.behave = lambda request: None
+    assert one_more().sent == 1
+    ses.behave = lambda request: Reply(503, "")
+    for _ in range(2):
+        longer_ago(100)
+        one_more()
+    assert health.breaker() is None, "two since the last answer"
+    longer_ago(2 * health.NO_ANSWER_IS_OLD)
+    for _ in range(2):
+        one_more()
+    assert health.breaker() is None, "the others are of long ago"
+
+
+def test_tries_that_ended_for_reasons_of_ours_and_those_by_smtp_say_nothing_about_ses(ses: FakeSes) -> None:
+    ses.behave = lambda request: Reply(503, "")
+    for _ in range(3):
+        one_more()
+        longer_ago(40)
+    for changes in (
+        {"error_code": "interrupted"}, {"error_code": "stopped", "outcome": "not_transmitted"},
+        {"error_code": "content_key", "outcome": "not_transmitted"}, {"route": "smtp"},
+        {"outcome": "in_flight", "finished_at": None}, {"outcome": "accepted", "http_status": 200},
+    ):  # fmt: skip
+        before = list(Attempt.objects.values("pk", *changes))
+        Attempt.objects.update(**changes)
+        assert not health.unanswered(), changes
+        for row in before:
+            Attempt.objects.filter(pk=row.pop("pk")).update(**row)
+        assert health.unanswered()
 
 
 def test_who_is_no_longer_eligible_gets_nothing_and_the_reason_is_kept(ses: FakeSes, source: Source) -> None:

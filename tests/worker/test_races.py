@@ -25,7 +25,7 @@ from tests.settings import SERVER
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.mariadb,
-    pytest.mark.race,
+    pytest.mark.kill,
     pytest.mark.usefixtures("source"),
 ]
 

@@ -32,6 +32,7 @@ EXPECTED = {
     ("Email Offload: recover", "recover", "* * * * *", -1),
     ("Email Offload: alarms", "alarms", "* * * * *", -1),
     ("Email Offload: suppressions", "suppressions", "*/5 * * * *", -1),
+    ("Email Offload: reconcile", "reconcile", "17 * * * *", -1),
     ("Email Offload: dispatch 1", "dispatch", "* * * * *", -1),
     ("Email Offload: dispatch 2", "dispatch", "* * * * *", -1),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db.models.functions import Now
@@ -14,9 +14,12 @@ from django_q.models import Schedule
 from emailoffload.actions.diagnosis.finding import Found, Look, ok, problem, warning
 from emailoffload.feedback import alarms
 from emailoffload.outbox import guardstate
-from emailoffload.outbox.models import Lease, Run
-from emailoffload.worker import schedules
+from emailoffload.outbox.models import Claim, Lease, Run
+from emailoffload.worker import reconcile, reconcile_findings, schedules
+from emailoffload.worker import reconcile_words as words
 
+RECONCILED_WITHIN = timedelta(hours=3)
+"""The reconciler starts every hour; two missed passes and a long one are no longer a busy moment."""
 _START = gettext_lazy("Start the worker: see docs/install.md.")
 
 
@@ -67,8 +70,69 @@ def outcomes() -> Found:
     return ok(_("The last passes did their work."))
 
 
+PERIODS = {"intercept": 240, "dispatch": 60, "recover": 60}
+"""How often a pass of each kind begins, in seconds."""
+MISSED = 3
+
+
+def lag() -> Found:
+    """Passes of each kind begin when they should."""
+    now = timezone.now()
+    held = " ".join(Lease.objects.filter(expires_at__gt=Now()).values_list("name", flat=True))
+    for kind, period in PERIODS.items():
+        last = Run.objects.filter(kind=kind).order_by("-id").values_list("started_at", flat=True).first()
+        if last is None or kind in held:
+            continue
+        silence = (now - last).total_seconds()
+        if silence > MISSED * period + settings.DISPATCH_BUDGET_SECONDS:
+            return warning(
+                _(
+                    "The last %(kind)s pass began %(minutes)d minutes ago; one should begin every %(period)d s."
+                )
+                % {"kind": kind, "minutes": silence / 60, "period": period},
+                _("The worker is alive but does not get on: look at its log, and at the queue of its tasks."),
+            )
+    return ok(_("Passes begin when they should."))
+
+
+def _began_lately(kind: str) -> bool:
+    began = Run.objects.filter(kind=kind).order_by("-id").values_list("started_at", flat=True).first()
+    return began is not None and timezone.now() - began <= RECONCILED_WITHIN
+
+
+def reconciled() -> Found:
+    """Our claims were compared with Moodle's rows a moment ago, and nothing serious is open."""
+    counts = reconcile_findings.open_counts()
+    serious = {
+        verdict: counts[verdict] for verdict in words.VERDICTS if verdict in words.SERIOUS and counts[verdict]
+    }
+    if serious:
+        named = ", ".join(f"{number} {words.VERDICTS[verdict][0]}" for verdict, number in serious.items())
+        return problem(
+            _("Claims do not agree with Moodle's rows: %(what)s.") % {"what": named},
+            _("The page Reconciliation lists them, each with what was seen and what to do."),
+        )
+    found = reconcile.summary()
+    last = found["last"]
+    if last is None or timezone.now() - datetime.fromisoformat(last["finished_at"]) > RECONCILED_WITHIN:
+        if not Claim.objects.exists():
+            return ok(_("Nothing is claimed yet, so there is nothing to compare with Moodle's rows."))
+        if found["sweep"] and _began_lately("reconcile"):
+            return ok(_("Claims are being compared with Moodle's rows."))
+        return warning(
+            _("Claims were not compared with Moodle's rows within the last hours."),
+            _("Run `manage.py reconcile`; the worker does it every hour."),
+        )
+    return ok(
+        _("%(n)d claims were compared with Moodle's rows; none needs a person at once.")
+        % {"n": last["claims"]}
+    )
+
+
 LOOKS = [
     Look("worker.schedules", gettext_lazy("Schedules"), scheduled, ("database.migrated",)),
     Look("worker.heartbeat", gettext_lazy("The worker"), heartbeat, ("database.migrated",)),
+    Look("worker.lag", gettext_lazy("Passes in time"), lag, ("database.migrated", "worker.heartbeat")),
+    Look("reconcile", gettext_lazy("Reconciliation"), reconciled, ("database.migrated",)),
     Look("worker.outcomes", gettext_lazy("The last passes"), outcomes, ("database.migrated",)),
 ]

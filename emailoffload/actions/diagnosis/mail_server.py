@@ -34,7 +34,8 @@ def server() -> Found:
 
 
 def _none() -> Found:
-    asked = RoutingRule.objects.filter(enabled=True, fallback=RoutingRule.Fallback.SMTP).exists()
+    asked = settings.DEFAULT_FALLBACK == "smtp"
+    asked = asked or RoutingRule.objects.filter(enabled=True, fallback=RoutingRule.Fallback.SMTP).exists()
     asked = (
         asked or Claim.objects.filter(state=ClaimState.CLAIMED, fallback="smtp").order_by("-pk")[:1].exists()
     )

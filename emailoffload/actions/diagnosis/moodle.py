@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 from django.db import DatabaseError, NotSupportedError, connections
 from django.db.models import Max
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from emailoffload.actions.diagnosis.finding import Found, Look, ok, problem, unknown, warning
 from emailoffload.moodle import cronlock, errors, grants, models, variants
+from emailoffload.worker import trust
 
+RECENT = timedelta(days=1)
+"""A change of the server is worth a look for so long."""
 LATE_RUNS = 3
 """A task that has missed this many of its periods is not running."""
 
@@ -65,6 +69,24 @@ def _replica(cursor: object) -> bool | None:
         except DatabaseError:
             continue
     return None
+
+
+def current() -> Found:
+    """The server knows what we wrote last, and is the one that it was yesterday."""
+    found = trust.problem()
+    if found is not None:
+        return problem(str(found), found.cure)
+    change = trust.last_change()
+    if change and timezone.now() - change.at < RECENT:
+        return warning(
+            _("Moodle's database is on another server since %(time)s: %(after)s, before it was %(before)s.")
+            % {"time": f"{change.at:%Y-%m-%d %H:%M:%S} UTC", "after": change.after, "before": change.before},
+            _(
+                "After a failover that is fine; it has our last claims. If it changes again and again, a proxy shares "
+                "out the connections: name the primary server itself in MOODLE_DATABASE_URL."
+            ),
+        )
+    return ok(_("The server has what we wrote last."))
 
 
 def account() -> Found:
@@ -219,6 +241,12 @@ def cron() -> Found:
 LOOKS = [
     Look("moodle.reachable", gettext_lazy("Moodle's database"), reachable),
     Look("moodle.server", gettext_lazy("Moodle's database server"), server, ("moodle.reachable",)),
+    Look(
+        "moodle.current",
+        gettext_lazy("Our claims in Moodle's database"),
+        current,
+        ("moodle.reachable", "moodle.server", "database.migrated"),
+    ),
     Look("moodle.grants", gettext_lazy("The account's privileges"), account, ("moodle.reachable",)),
     Look("moodle.variant", gettext_lazy("The plugin"), variant, ("moodle.reachable",)),
     Look("lock.shared", gettext_lazy("Kind of cron lock"), shared_lock, ("moodle.reachable",)),

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from emailoffload.actions.diagnosis.finding import Found, Look, ok, problem, warning
-from emailoffload.outbox import content, switches
+from emailoffload.outbox import content, switches, trouble
 from emailoffload.outbox.models import State
 
 _PROBE = "doctor"
@@ -50,6 +50,9 @@ def writable() -> Found:
             State.objects.update_or_create(name=_PROBE, defaults={"value": {}})
             transaction.set_rollback(True)
     except DatabaseError as error:
+        found = trouble.of(error)
+        if found.kind != trouble.OTHER:
+            return problem(str(found.cause), str(found.cure))
         return problem(
             _("Our database takes no row (%(error)s).") % {"error": type(error).__name__},
             _("Give the account of DATABASE_URL all rights on its database; look at disk space."),
@@ -92,6 +95,8 @@ def switched_on() -> Found:
         what = _("Claiming and sending are paused.") if pause.claims and pause.sends else (
             _("Claiming is paused.") if pause.claims else _("Sending is paused.")
         )  # fmt: skip
+        if pause.since:
+            what += " " + _("Last changed at %(time)s.") % {"time": f"{pause.since:%Y-%m-%d %H:%M:%S} UTC"}
         return warning(what, _("Run `manage.py drain --resume` when it shall go on."))
     return ok(_("Nothing is paused."))
 

@@ -1,9 +1,10 @@
-"""`manage.py bench`: measure the figures of the README on this machine."""
+"""`manage.py bench`: measure the figures of the README on this machine, and soak the product in trouble."""
 
 from __future__ import annotations
 
 import os
 import platform
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,23 +14,32 @@ from django.core.management.base import CommandParser
 from emailoffload.management.reporting import ReportingCommand
 from emailoffload.sandbox.bench import figures
 from emailoffload.sandbox.bench.stage import Stage, stage
+from emailoffload.sandbox.soak import soak
+from emailoffload.sandbox.soak.plan import Plan
 
-NAMES = ("claims", "scan", "throughput", "queue", "feedback", "lateness")
+NAMES = ("claims", "scan", "throughput", "queue", "feedback", "lateness", "soak")
 QUEUE_ROWS = 2000
 EVENTS = 10_000
+THROUGHPUT_MAILS, SOAK_MAILS = 5000, 10_000
 
 
 class Command(ReportingCommand):
-    """Measure claims, an empty pass, throughput beside a peer, IOMAD's queue, SES's events, and lateness."""
+    """Measure claims, an empty pass, throughput beside a peer, IOMAD's queue, SES's events, lateness; then soak."""
 
-    help = "Measure the figures of the README on this machine, with a MariaDB and an SES of its own."
+    help = (
+        "Measure the figures of the README on this machine, with a MariaDB and an SES of its own. `soak` measures"
+        " nothing: it kills and disturbs for minutes, then counts who mailed what."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the options."""
         super().add_arguments(parser)
         parser.add_argument("what", nargs="*", metavar="|".join(NAMES), help="default: all")
         parser.add_argument(
-            "--mails", type=int, default=5000, help="mails of the throughput run (at most 5,000)"
+            "--mails",
+            type=int,
+            help=f"mails of the throughput run (default and at most {THROUGHPUT_MAILS:,}), or of the soak"
+            f" (default {SOAK_MAILS:,}, at most that)",
         )
         parser.add_argument("--latency-ms", type=int, default=50, help="latency of the sandbox SES")
         parser.add_argument(
@@ -38,6 +48,11 @@ class Command(ReportingCommand):
         parser.add_argument("--queue-ms", type=int, default=10, help="latency of the event queue")
         parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are shown")
         parser.add_argument("--no-peer", action="store_true", help="leave django-post_office out")
+        parser.add_argument(
+            "--workers", type=int, default=4, help="workers of the soak; the first is a qcluster"
+        )
+        parser.add_argument("--minutes", type=float, default=5.0, help="how long the soak has trouble")
+        parser.add_argument("--seed", type=int, help="all chance in the soak; without it, a new one")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Measure."""
@@ -45,7 +60,8 @@ class Command(ReportingCommand):
         if unknown := set(wanted) - set(NAMES):
             self.stderr.write(f"Unknown: {', '.join(sorted(unknown))}. There are: {', '.join(NAMES)}.")
             raise SystemExit(2)
-        mails, rounds = min(options["mails"], 5000), options["rounds"]
+        mails = min(options["mails"] or THROUGHPUT_MAILS, THROUGHPUT_MAILS)
+        rounds = options["rounds"]
         jobs: dict[str, Callable[[Stage], figures.Figures]] = {
             "claims": lambda made: figures.claims(made, rows=100_000, rounds=rounds),
             "scan": lambda made: figures.scan(made, rows=1_000_000, rounds=max(5, rounds)),
@@ -63,20 +79,36 @@ class Command(ReportingCommand):
                 made, mails=options["emails"], count=EVENTS, latency_ms=options["queue_ms"], rounds=rounds
             ),
             "lateness": lambda made: figures.lateness(made, mails=300, latency_ms=options["latency_ms"]),
+            "soak": lambda made: _soak(made, options, self.stderr.write),
         }
         machine = _machine()
         found: dict[str, Any] = {"machine": machine}
+        fine = True
         say = self.stderr.write if options["json"] else self.stdout.write
         say(machine)
         with stage() as made:
             for name in wanted:
                 figure = jobs[name](made)
                 found[name] = figure.values
+                fine = fine and figure.fine
                 say(f"{name}:")
                 for line in figure.lines:
                     say(f"  {line}")
         if options["json"]:
-            self.report(found, "", as_json=True)
+            self.report(found, "", as_json=True, ok=fine)
+        elif not fine:
+            raise SystemExit(1)
+
+
+def _soak(made: Stage, options: dict[str, Any], say: Callable[[str], object]) -> figures.Figures:
+    plan = Plan(
+        seed=secrets.randbelow(10**6) if options["seed"] is None else options["seed"],
+        mails=min(options["mails"] or SOAK_MAILS, SOAK_MAILS),
+        workers=max(1, options["workers"]),
+        seconds=options["minutes"] * 60,
+    )
+    result = soak.run(made, plan, say)
+    return figures.Figures("soak", result.as_dict(), result.lines(), result.fine)
 
 
 def _machine() -> str:

@@ -49,6 +49,7 @@ PURPOSES: dict[str, str] = {
     "email": "IOMAD's mail queue; a claim changes sent and modifiedtime and nothing else",
     "email_template": "which mails of the queue a company has switched off, and who else gets them",
     "job_assignment": "whether this is Totara",
+    "notifications": "evidence for the reconciler: when the plugin itself notified whom, with which subject",
 }
 _MODULE_PURPOSE = "names of activities, which the filter activitynames turns into links"
 _ACCOUNT = re.compile(r"'?(?P<user>[A-Za-z0-9_.-]{1,80})'?@'?(?P<host>[A-Za-z0-9_.:%/-]{1,255})'?\Z")
@@ -77,6 +78,11 @@ class Command(ReportingCommand):
         parser.add_argument(
             "--account", default="'offload'@'%'", help="the account, e.g. \"'offload'@'10.0.0.5'\""
         )
+        parser.add_argument(
+            "--evidence",
+            action="store_true",
+            help="also what lets the reconciler see Moodle's own mails; the product works without it",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the statements for this site, or for a current IOMAD where the site cannot be read."""
@@ -85,11 +91,14 @@ class Command(ReportingCommand):
             raise CommandError("--account must look like 'offload'@'10.0.0.5'.", returncode=2)
         account = f"'{match['user']}'@'{match['host']}'"
         basis = _basis()
+        prefix, more = settings.MOODLE_DB_PREFIX, bool(options["evidence"])
+        if more and basis.source != "database":
+            for table, names in grants.evidence_columns(prefix).items():
+                basis.columns = {**basis.columns, table: basis.columns.get(table, set()) | names}
         sqlite = connections["moodle"].vendor != "mysql"
         database = "moodle" if sqlite else str(connections["moodle"].settings_dict["NAME"])
-        prefix = settings.MOODLE_DB_PREFIX
-        lines = grants.statements(account, database, prefix, basis.columns, basis.modules)
-        tables = grants.required(prefix, basis.columns, basis.modules)
+        lines = grants.statements(account, database, prefix, basis.columns, basis.modules, with_evidence=more)
+        tables = grants.required(prefix, basis.columns, basis.modules, with_evidence=more)
         report = {
             "account": account,
             "database": database,

@@ -1,18 +1,31 @@
 """`manage.py qcluster`: django-q's worker, with our schedules made right, passes that end with it, and the watch
-over IOMAD's queue in its first process."""
+over IOMAD's queue in its first process.
+
+Of a database of ours that goes away django-q's processes know nothing. The one that takes tasks ends and is started
+anew ten seconds later, the one that keeps results when it next has one; the others only log it. What they do not
+survive is a server that accepts a question and never answers, and a start without a database: those are dealt with
+here.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 import threading
+from contextlib import suppress
 from typing import Any
 
-from django.db import connections
+from django.core.management.base import CommandError
+from django.db import Error, InterfaceError, OperationalError, connections
 from django_q.cluster import Cluster
 from django_q.management.commands import qcluster
 
-from emailoffload.worker import cronguard, schedules, stopping, tasks
+from emailoffload.worker import cronguard, patience, schedules, stopping, tasks
 
+log = logging.getLogger(__name__)
+LONGEST_PAUSE = 30.0
+"""Between two tries to begin, while our database is away."""
 LAST_BATCH_SECONDS = 10
 """How long the worker's end waits for the watch over IOMAD's queue, which ends with its batch."""
 
@@ -61,8 +74,9 @@ class Command(qcluster.Command):
         """Make the schedules right, queue the first passes, start."""
         if options.get("cluster_name"):
             os.environ["Q_CLUSTER_NAME"] = options["cluster_name"]
-        schedules.ensure()
-        tasks.start_up()
+        patience.give_up_on_a_stalled_server()
+        if not _begin():
+            return
         # The worker's processes are forked from this one and must not share its connections.
         connections.close_all()
         cluster = StoppingCluster()
@@ -76,3 +90,44 @@ class Command(qcluster.Command):
         cluster.wait()
         over.set()
         watch.join(LAST_BATCH_SECONDS)
+        if not stopping.requested():
+            raise CommandError("The worker's processes ended unasked. Start it again; its log says why.")
+
+
+def _begin() -> bool:
+    """Make the schedules right and queue the first passes, as soon as our database allows it.
+
+    Returns False when the worker was told to stop meanwhile. Raises errors that waiting does not cure.
+    """
+    told = threading.Event()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda *_: told.set()) for number in signals}
+    pause = 0.5
+    try:
+        while not told.is_set():
+            try:
+                schedules.ensure()
+                tasks.start_up()
+                return True
+            except (OperationalError, InterfaceError) as error:
+                if not _may_pass(error):
+                    raise
+                log.warning("Our database cannot be used (%s). The worker waits for it.", _code(error))
+            for connection in connections.all(initialized_only=True):
+                with suppress(Error):
+                    connection.close()
+            told.wait(pause)
+            pause = min(LONGEST_PAUSE, 2 * pause)
+        return False
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _code(error: Exception) -> object:
+    return error.args[0] if error.args and isinstance(error.args[0], int) else type(error).__name__
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether this may end by itself: not where a table is missing, which `migrate` cures."""
+    return _code(error) not in {1054, 1146} and "no such" not in str(error)

@@ -39,6 +39,8 @@ class Figures:
     name: str
     values: dict[str, Any] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
+    fine: bool = True
+    """False: what was to be shown did not hold."""
 
 
 def claims(made: Stage, *, rows: int, rounds: int) -> Figures:

@@ -84,12 +84,15 @@ def outcome(process: subprocess.Popen[str]) -> Any:
 
 
 @contextmanager
-def stage() -> Iterator[Stage]:
-    """A fresh MariaDB with the real site and an empty database of ours; gone afterwards."""
+def stage(folder_of_server: str | None = None) -> Iterator[Stage]:
+    """A fresh MariaDB with the real site and an empty database of ours; gone afterwards.
+
+    `folder_of_server` is a new folder for its data; without it one is made where temporary files go.
+    """
     if not DUMP.is_file():
         raise RuntimeError(f"{DUMP} is missing: benchmarks run from a checkout of the project")
     with tempfile.TemporaryDirectory(prefix="eo-bench-") as folder:
-        server = mariadb.start(durable=True)
+        server = mariadb.start(durable=True, folder=folder_of_server)
         try:
             made = Stage(server, Path(folder))
             made.env = {
