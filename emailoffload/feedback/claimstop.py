@@ -15,6 +15,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from emailoffload.feedback.rates import Rate, Scope, rates
+from emailoffload.outbox import shared
 from emailoffload.outbox.models import State
 from emailoffload.sources.protocol import Candidate
 
@@ -94,7 +95,7 @@ def judge(found: Sequence[Rate], now: datetime) -> set[tuple[Scope, str]]:
         and (rate.level == "stop" or ((rate.scope, rate.key) in before and rate.reaches(LIFTED_AT * share)))
     }
     value = {"at": now.isoformat(), "stopped": sorted(stopped)}
-    State.objects.update_or_create(name=NAME, defaults={"value": value})
+    shared.put(NAME, value)
     return stopped
 
 
@@ -104,7 +105,7 @@ def set_override(override: Override | None) -> None:
         State.objects.filter(name=OVERRIDE).delete()
         return
     value = {"until": override.until.isoformat(), "by": override.by, "reason": override.reason}
-    State.objects.update_or_create(name=OVERRIDE, defaults={"value": value})
+    shared.put(OVERRIDE, value)
 
 
 def _stops(override: Override | None, stopped: set[tuple[Scope, str]]) -> Stops:

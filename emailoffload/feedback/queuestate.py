@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from emailoffload.outbox import shared
 from emailoffload.outbox.models import State
 
 NAME = "feedback"
@@ -47,4 +48,4 @@ def save(state: QueueState) -> None:
     values: dict[str, Any] = asdict(state)
     for name in _TIMES:
         values[name] = values[name].isoformat() if values[name] else None
-    State.objects.update_or_create(name=NAME, defaults={"value": values})
+    shared.put(NAME, values)

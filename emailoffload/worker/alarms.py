@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from emailoffload.feedback import alarms, reputation
 from emailoffload.feedback.models import Alarm
+from emailoffload.outbox import shared
 from emailoffload.outbox.models import State
 from emailoffload.worker import alarm_conditions, alarm_telling, lease
 from emailoffload.worker.alarm_conditions import Condition, Seen
@@ -101,7 +102,7 @@ def evaluate(conditions: Iterable[Condition], now: datetime, result: AlarmsResul
         for each in seen:
             known[each.key] = _raise(each, condition, since.get(each.key), now, result)
     if known != since or not row:
-        State.objects.update_or_create(name=MEMORY, defaults={"value": {"since": known}})
+        shared.put(MEMORY, {"since": known})
     gone = Alarm.objects.filter(ended_at=None)
     for code, subject in gone.filter(seen_at__lte=now - GONE).values_list("code", "subject"):
         result.ended += alarms.end_alarm(code, subject, now=now)
