@@ -21,7 +21,7 @@ LEASE = "alarms"
 
 def key_of(code: str, subject: str = "") -> str:
     """What is unique while an alarm lasts."""
-    return f"{code}:{subject}"[:300]
+    return f"{code}:{subject}"[:255]
 
 
 def raise_alarm(

@@ -192,7 +192,7 @@ class Alarm(models.Model):
     code = models.CharField(_("alarm"), max_length=40)
     subject = models.CharField(_("about"), max_length=255, blank=True, default="")
     """What it is about where several can be: an identity, a company's id."""
-    active_key = models.CharField(max_length=300, null=True, blank=True, unique=True, editable=False)
+    active_key = models.CharField(max_length=255, null=True, blank=True, unique=True, editable=False)
     """Code and subject while it lasts, NULL afterwards: an alarm is raised once at a time."""
     level = models.CharField(_("level"), max_length=10, choices=Level)
     text = models.TextField(_("text"))

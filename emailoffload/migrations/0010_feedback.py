@@ -51,7 +51,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('code', models.CharField(max_length=40, verbose_name='alarm')),
                 ('subject', models.CharField(blank=True, default='', max_length=255, verbose_name='about')),
-                ('active_key', models.CharField(blank=True, editable=False, max_length=300, null=True, unique=True)),
+                ('active_key', models.CharField(blank=True, editable=False, max_length=255, null=True, unique=True)),
                 ('level', models.CharField(choices=[('warning', 'warning'), ('critical', 'critical')], max_length=10, verbose_name='level')),
                 ('text', models.TextField(verbose_name='text')),
                 ('cure', models.TextField(blank=True, default='', verbose_name='what to do')),
