@@ -20,6 +20,7 @@ from emailoffload.actions.settle import BY_PERSON
 from emailoffload.dashboard import reasons, verdicts_ses, words
 from emailoffload.dashboard.known import NOTHING, Known
 from emailoffload.dashboard.sentences import Verdict, joined, say, with_suppression
+from emailoffload.feedback.evidence import evidence_comes
 from emailoffload.feedback.fold import ALSO_BY_SES
 from emailoffload.outbox.models import Email
 from emailoffload.outbox.states import ADDRESS_SUPPRESSED, EmailState
@@ -92,33 +93,40 @@ def _sending(email: Email, known: Known) -> Verdict:
 
 
 ROUTES = {"resend": "ses", "smtp": "smtp"}
-"""By UNCERTAIN_POLICY: the route of the second try."""
+"""By what `uncertain` decides: the route of another try."""
 
 
-def _countdown(email: Email) -> str:
-    """How long evidence is still waited for, in words."""
+def _countdown(email: Email, known: Known) -> str:
+    """How long evidence is still waited for and what follows, in words."""
     left = uncertain.deadline(email) - timezone.now()
-    policy = settings.UNCERTAIN_POLICY
+    route = ROUTES.get("resend" if known.not_taken else settings.UNCERTAIN_POLICY, "")
+    way = {"route": words.route(route)} if route else {}
     if left.total_seconds() <= 0:
-        if policy != "hold" and not uncertain.ruled_out(email):
-            return _(
-                "No evidence came in time: it is sent once more by %(route)s as soon as that can be."
-            ) % {"route": words.route(ROUTES[policy])}
-        return _("No evidence came in time: a person must find out and settle it, on the page Fallbacks.")
-    then = (
-        _(" Then it is sent once more by %(route)s, if that has not been done yet and it is still owed.")
-        % {"route": words.route(ROUTES[policy])}
-        if policy in ROUTES
-        else ""
-    )
+        if not route or uncertain.ruled_out(email):
+            return _("No evidence came in time: a person must find out and settle it, on the page Fallbacks.")
+        if known.not_taken:
+            return (
+                _("So it is sent once more by %(route)s as soon as that can be, if it is still owed.") % way
+            )
+        return _("No evidence came in time: it is sent once more by %(route)s as soon as that can be.") % way
     hours, minutes = divmod(int(left.total_seconds()) // 60, 60)
-    values = {"hours": hours, "minutes": minutes}
-    return (
-        _(
-            "Evidence is waited for during another %(hours)d h %(minutes)02d min; a person may settle it before."
+    waits = _(
+        "Evidence is waited for during another %(hours)d h %(minutes)02d min; a person may settle it before."
+    ) % {"hours": hours, "minutes": minutes}
+    if known.not_taken:
+        then = _(
+            "If no report of it comes until then, it is sent once more by %(route)s, if it is still owed."
         )
-        % values
-    ) + then
+        return joined(waits, then % way)
+    return joined(
+        waits,
+        _("If it shows by then that Amazon SES did not take it, it is sent once more.")
+        if evidence_comes() and route != "ses"
+        else "",
+        _("Then it is sent once more by %(route)s, if that has not been done yet and it is still owed.") % way
+        if route
+        else "",
+    )
 
 
 def _uncertain(email: Email, known: Known) -> Verdict:
@@ -152,7 +160,7 @@ def _uncertain(email: Email, known: Known) -> Verdict:
         "warn",
         evidence,
         email.state_at,
-        joined(_("It is not sent again blindly, so that nobody gets it twice."), _countdown(email)),
+        joined(_("It is not sent again blindly, so that nobody gets it twice."), _countdown(email, known)),
     )
 
 

@@ -43,14 +43,18 @@ class NotTaken:
     """Another mail's Send event came, for a mail that left after that try."""
 
 
+def evidence_comes() -> bool:
+    """Whether this site is set up so that silence can show anything: events by the queue, for all that leaves."""
+    return bool(settings.SES_EVENTS_QUEUE_URL and settings.SES_CONFIGURATION_SET)
+
+
 def no_send_event(emails: Sequence[Email], now: datetime) -> dict[int, NotTaken]:
     """Which of these uncertain emails SES did not take, as far as its silence can show that, by their ids.
 
     Emails that are not in the answer may have been taken. A handful of queries, however many emails.
     """
-    known = queuestate.load()
-    drained = known.drained_at
-    if not (settings.SES_EVENTS_QUEUE_URL and settings.SES_CONFIGURATION_SET and drained):
+    drained = queuestate.load().drained_at if evidence_comes() else None
+    if drained is None:
         return {}
     uncertain = [email for email in emails if email.state == EmailState.UNCERTAIN]
     tried = _tried(uncertain)
