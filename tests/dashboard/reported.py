@@ -19,7 +19,7 @@ from emailoffload.outbox import content
 from emailoffload.outbox.models import Email
 from emailoffload.outbox.states import ADDRESS_SUPPRESSED, EmailState
 from emailoffload.sources import reasons as source_reasons
-from emailoffload.worker import eligibility, outcomes, overdue
+from emailoffload.worker import eligibility, outcomes, overdue, recover_intents
 from emailoffload.worker.smtp_route import HELD
 from tests.dashboard.factories import make_email
 
@@ -31,21 +31,15 @@ SMTP = (
     smtp.NO_ANSWER,
 )  # fmt: skip
 NOT_SENT = (
-    *errors.NOT_TRANSMITTED, *errors.THROTTLED, *(f"account:{code}" for code in errors.ACCOUNT),
-    *(f"account:{code}" for code in errors.LOCAL), outcomes.IDENTITY, "stopped", "SSLError",
-    eligibility.MOODLE_UNREACHABLE, eligibility.RECHECK_FAILED,
+    *errors.NOT_TRANSMITTED, *errors.THROTTLED,
+    *(f"account:{code}" for code in (*errors.ACCOUNT, *errors.LOCAL, *errors.QUOTA)),
+    outcomes.IDENTITY, "stopped", "SSLError",
+    eligibility.MOODLE_UNREACHABLE, eligibility.MOODLE_OUTDATED, eligibility.RECHECK_FAILED,
 )  # fmt: skip
 """Why a mail is still queued after a try, or after Moodle could not be asked."""
-CAUSES = (
-    *NOT_SENT,
-    *overdue.ACCOUNT_WIDE,
-    *overdue.CURABLE,
-    overdue.PAUSED,
-    overdue.DRAIN,
-    outcomes.DEADLINE,
-)
+CAUSES = (*NOT_SENT, *overdue.CURABLE, *errors.UNKNOWN, overdue.PAUSED, overdue.DRAIN)
 """Why a mail went, or goes, another way than by SES."""
-ENDS = (*overdue.CURABLE, *SMTP, outcomes.DEADLINE, outcomes.IDENTITY)
+ENDS = (*overdue.CURABLE, *SMTP, recover_intents.UNCLEAR)
 HERE = (*source_reasons.MEANINGS, *refusals.MEANINGS)
 OF_STATE: dict[EmailState, tuple[str, ...]] = {
     S.PREPARED: ("", ADDRESS_SUPPRESSED),
