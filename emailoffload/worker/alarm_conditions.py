@@ -6,6 +6,7 @@ asks nobody else. Texts and figures name no learner and no address. docs/reputat
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -19,12 +20,14 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from emailoffload.delivery import errors, health, rate
-from emailoffload.feedback import alarms, claimstop, queuestate, rates
+from emailoffload.feedback import alarms, claimstop, queuestate, rates, subscription
 from emailoffload.feedback.models import Alarm, Event
 from emailoffload.feedback.rates import Rate
 from emailoffload.outbox import guardstate
 from emailoffload.outbox.models import Email, Lease, Run, State
+from emailoffload.outbox.reconciliation import ReconcileFinding
 from emailoffload.outbox.states import EmailState
+from emailoffload.worker import reconcile_words
 from emailoffload.worker.smtp_route import HELD
 
 WARNING, CRITICAL = Alarm.Level.WARNING, Alarm.Level.CRITICAL
@@ -38,10 +41,12 @@ RECENT = 1000
 """Mails, the newest, that are looked at for whether events came."""
 MOST_FALLBACKS = 5000
 """Mails of a state, the newest, that are looked at."""
+MOST_FINDINGS = 1000
+"""Open findings of the reconciler that are looked at."""
 HOUR = timedelta(hours=1)
 FAILED_PASSES = 3
 """Passes of a kind, one after the other, that did not do their work."""
-KINDS = ("intercept", "dispatch", "recover", "feedback")
+KINDS = ("intercept", "dispatch", "recover", "reconcile", "feedback")
 CREDENTIAL_CODES = frozenset(
     {
         "InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "InvalidSignatureException",
@@ -91,7 +96,9 @@ TITLES: Final[Mapping[str, Promise]] = {
     "credentials": gettext_lazy("the AWS credentials cannot be used"),
     "events_late": gettext_lazy("the queue of SES's events is not read"),
     "events_missing": gettext_lazy("no events come from Amazon SES"),
+    "subscription_ended": gettext_lazy("the webhook gets no events any more"),
     "fallbacks": gettext_lazy("many mails do not go by the cloud"),
+    "findings": gettext_lazy("claims and Moodle's rows do not agree"),
     "passes_failing": gettext_lazy("passes of the worker fail"),
     "test": gettext_lazy("a test"),
 }
@@ -100,6 +107,7 @@ _PAGES: Final[Mapping[str, str]] = {
     "reputation_warning": "reputation",
     "reputation_stop": "reputation",
     "fallbacks": "fallbacks",
+    "findings": "reconciliation",
     "passes_failing": "runs",
 }
 
@@ -305,7 +313,35 @@ def events_missing(now: datetime) -> list[Seen]:
     return [Seen("events_missing", WARNING, text % values, cure, details={"mails": len(waited)})]
 
 
-# --- what did not go by the cloud ---
+def subscription_ended(now: datetime) -> list[Seen]:
+    """SNS has told that a topic does not post to our webhook any more, and it is not subscribed again; one query."""
+    standings = subscription.standings() if settings.SNS_TOPICS else {}
+    ended = {arn: standings[arn] for arn in settings.SNS_TOPICS if arn in standings}
+    text = _("The subscription of the topic %(topic)s ended at %(time)s: no event comes by the webhook.")
+    cure = _("Find out who ended it; then run `manage.py sessetup --webhook URL --apply`.")
+    return [
+        Seen("subscription_ended", CRITICAL,
+             text % {"topic": arn.rpartition(":")[2], "time": f"{each.since:%Y-%m-%d %H:%M} UTC"}, cure, arn)
+        for arn, each in ended.items() if each.state == "ended"
+    ]  # fmt: skip
+
+
+# --- what did not go by the cloud, or not as we think ---
+
+
+def findings(now: datetime) -> list[Seen]:
+    """Findings of the reconciler that need a person are open; one bounded query."""
+    rows = ReconcileFinding.objects.filter(closed_at=None, verdict__in=sorted(reconcile_words.NEEDS_PERSON))
+    counts = Counter(rows.order_by().values_list("verdict", flat=True)[:MOST_FINDINGS])
+    if not counts:
+        return []
+    named = ", ".join(
+        f"{counts[code]} {word}" for code, (word, _tone) in reconcile_words.VERDICTS.items() if counts[code]
+    )
+    text = _("Claims do not agree with Moodle's rows: %(what)s.") % {"what": named}
+    cure = _("The page Reconciliation lists them, each with what was seen and what to do.")
+    level = WARNING if reconcile_words.SERIOUS.isdisjoint(counts) else CRITICAL
+    return [Seen("findings", level, text, cure, details=dict(counts))]
 
 
 def fallbacks(now: datetime) -> list[Seen]:
@@ -352,7 +388,9 @@ CONDITIONS: Final[tuple[Condition, ...]] = (
     Condition("credentials", frozenset({"credentials"}), _a_while, credentials),
     Condition("events", frozenset({"events_late"}), _a_while, events_late),
     Condition("no events", frozenset({"events_missing"}), _a_while, events_missing),
+    Condition("subscription", frozenset({"subscription_ended"}), _at_once, subscription_ended),
     Condition("fallbacks", frozenset({"fallbacks"}), _at_once, fallbacks),
+    Condition("findings", frozenset({"findings"}), _at_once, findings),
     Condition("passes", frozenset({"passes_failing"}), _a_while, passes_failing),
 )
 """All of them. What lasts for less than a while is a restart or a busy moment."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -14,10 +14,11 @@ from emailoffload.delivery.errors import Outcome
 from emailoffload.feedback import alarms, claimstop, queuestate
 from emailoffload.feedback.models import Event, ReputationHour
 from emailoffload.feedback.queuestate import QueueState
-from emailoffload.outbox import guardstate
+from emailoffload.outbox import guardstate, shared
 from emailoffload.outbox.models import Lease, Run, State
 from emailoffload.worker import alarm_conditions
 from emailoffload.worker.alarm_conditions import CONDITIONS, TITLES, Seen
+from tests.dashboard.factories import make_finding
 from tests.outbox.factory import queue_emails
 from tests.tooling.test_docs import first_column
 
@@ -84,6 +85,17 @@ def away(count: int, state: str, reason: str, ago: timedelta = MINUTE) -> Callab
     return set_up
 
 
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:t"
+
+
+def subscribed(state: str, topics: Sequence[str] = (TOPIC,)) -> Callable[[Any], None]:
+    def set_up(settings: Any) -> None:
+        settings.SNS_TOPICS = list(topics)
+        shared.put("webhook", {TOPIC: {"state": state, "since": NOW.isoformat(), "detail": ""}})
+
+    return set_up
+
+
 HOUR = timedelta(hours=1)
 CASES: dict[str, tuple[Callable[[Any], object], list[tuple[str, str]]]] = {
     "nothing at all": (lambda _: None, []),
@@ -138,6 +150,21 @@ CASES: dict[str, tuple[Callable[[Any], object], list[tuple[str, str]]]] = {
     "few fallbacks": (away(2, "released", "deadline"), []),
     "fallbacks long ago": (away(3, "released", "deadline", 61 * MINUTE), []),
     "what people did themselves": (away(3, "released", "drain"), []),
+    "a subscription": (subscribed("active"), []),
+    "a subscription that was never confirmed": (subscribed("refused"), []),
+    "a subscription that ended": (subscribed("ended"), [("subscription_ended", TOPIC)]),
+    "a subscription of no concern": (subscribed("ended", topics=[]), []),
+    "a possible double": (lambda _: make_finding(verdict="possible_double"), [("findings", "")]),
+    "a row that somebody changed": (lambda _: make_finding(verdict="touched"), [("findings", "")]),
+    "a row that is gone, or waits": (
+        lambda _: [make_finding(verdict="gone"), make_finding(verdict="waiting")],
+        [],
+    ),
+    "what was dealt with": (lambda _: make_finding(verdict="possible_loss", closed_at=NOW), []),
+    "failing reconciliations": (
+        lambda _: runs("reconcile", "failed", "failed", "refused"),
+        [("passes_failing", "reconcile")],
+    ),
     "failing passes": (
         lambda _: runs("intercept", "ok", "failed", "refused", "refused"),
         [("passes_failing", "intercept")],
@@ -186,6 +213,16 @@ def test_an_override_does_not_hide_that_the_rate_is_too_high() -> None:
     assert seen() == [("reputation_stop", "")]
 
 
+def test_findings_are_told_by_kind_and_what_may_have_harmed_somebody_is_critical() -> None:
+    make_finding(verdict="touched")
+    (one,) = alarm_conditions.findings(NOW)
+    assert one.level == "warning"
+    make_finding(verdict="possible_loss")
+    (one,) = alarm_conditions.findings(NOW)
+    assert one.level == "critical"
+    assert one.text == "Claims do not agree with Moodle's rows: 1 possible loss, 1 changed by somebody else."
+
+
 def test_looking_at_everything_takes_a_fixed_number_of_queries(django_assert_max_num_queries: Any) -> None:
     queue_emails(20, email={"state": "released", "reason": "deadline", "state_at": NOW})
     runs("intercept", "failed", "failed", "failed")
@@ -201,4 +238,4 @@ def test_every_code_has_a_title_and_a_line_in_the_documentation_that_says_what_t
 
 def test_the_pages_that_alarms_lead_to_exist() -> None:
     pages = {alarm_conditions.page(code) for code in TITLES}
-    assert pages == {"/", "/reputation/", "/fallbacks/", "/runs/"}
+    assert pages == {"/", "/reputation/", "/fallbacks/", "/reconciliation/", "/runs/"}
