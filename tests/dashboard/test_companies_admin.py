@@ -46,7 +46,7 @@ SCOPED: dict[str, list[str]] = {
 """Records that belong to companies, by the name of their model: what an address may ask for."""
 REFUSED = {
     "run", "rowerror", "lease", "state", "auditentry", "sensitivetemplate", "groupcompany", "routingrule",
-    "shadow",
+    "shadow", "suppression",
     "group", "user", "schedule", "success", "failure", "ormq",
 }  # fmt: skip
 """Records of the whole site."""

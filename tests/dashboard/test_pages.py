@@ -160,10 +160,10 @@ def test_overview_costs_the_same_whatever_the_tables_hold(
 ) -> None:
     make_day()
     support.get("/")
-    with django_assert_num_queries(27):
+    with django_assert_num_queries(26):
         support.get("/")
     make_day()
-    with django_assert_num_queries(27):
+    with django_assert_num_queries(26):
         support.get("/")
 
 
