@@ -186,7 +186,7 @@ def _store_events(read: _Read, now: datetime, counts: Received) -> None:
     new = {key: found for key, found in read.events.items() if key not in known}
     if not new:
         return
-    owners = _match({key: (each.message_id, each.ref) for key, (each, _) in new.items()})
+    owners = _match({key: (each.message_id, each.ref, each.address) for key, (each, _) in new.items()})
     emails = _lock(owners.values())
     held = _held(emails.values())
     found = {key: pk for key, pk in owners.items() if pk in emails}
@@ -230,18 +230,25 @@ def _row(
     }
 
 
-def _match(wanted: dict[Any, tuple[str, str]]) -> dict[Any, int]:
-    """Which email each is about, by (SES's message id, our id); by message id, else by ours."""
-    ids = sorted({message_id for message_id, _ in wanted.values() if message_id})
+def _match(wanted: dict[Any, tuple[str, str, str]]) -> dict[Any, int]:
+    """Which email each is about, by (SES's message id, our id, recipient); by message id, else by our id.
+
+    Our id is in a header, which a copy has too that somebody forwards through the same account: by it a mail is
+    found only if the recipient, where one is named, is its own.
+    """
+    ids = sorted({message_id for message_id, _, _ in wanted.values() if message_id})
     by_id = dict(Email.objects.filter(message_id__in=ids).order_by("pk").values_list("message_id", "pk"))
-    refs = {ref for message_id, ref in wanted.values() if ref and message_id not in by_id}
-    by_ref = {ref.hex: pk for ref, pk in bulk.ids_by_ref(Email, sorted(map(UUID, refs))).items()}
+    refs = sorted({UUID(ref) for message_id, ref, _ in wanted.values() if ref and message_id not in by_id})
+    by_ref: dict[str, tuple[int, str]] = {}
+    for start in range(0, len(refs), 1000):
+        rows = Email.objects.filter(ref__in=refs[start : start + 1000]).values_list("ref", "pk", "address")
+        by_ref |= {ref.hex: (pk, suppression.key(address)) for ref, pk, address in rows}
     found = {}
-    for key, (message_id, ref) in wanted.items():
-        owner = by_id.get(message_id) if message_id else None
-        owner = owner or by_ref.get(ref)
-        if owner:
+    for key, (message_id, ref, address) in wanted.items():
+        if owner := by_id.get(message_id):
             found[key] = owner
+        elif ref in by_ref and (not address or suppression.key(address) == by_ref[ref][1]):
+            found[key] = by_ref[ref][0]
     return found
 
 
@@ -352,7 +359,7 @@ def look_again(limit: int = LOOKS, *, now: datetime | None = None) -> Received:
     `events` of the answer are those looked at. Raises database errors; nothing is changed then.
     """
     now = now or timezone.now()
-    return survive(lambda: _look_again(limit, now))
+    return survive(lambda: _collide(lambda: _look_again(limit, now)))
 
 
 def _look_again(limit: int, now: datetime) -> Received:
@@ -363,7 +370,11 @@ def _look_again(limit: int, now: datetime) -> Received:
         counts.events = len(events)
         if not events:
             return counts
-        searched = {event.pk: (event.message_id, event.ref) for event in events if event.email_id is None}
+        searched = {
+            event.pk: (event.message_id, event.ref, event.address)
+            for event in events
+            if event.email_id is None
+        }
         owners = {event.pk: event.email_id for event in events if event.email_id} | _match(searched)
         emails = _lock(owners.values())
         held = _held(emails.values())
@@ -374,6 +385,8 @@ def _look_again(limit: int, now: datetime) -> Received:
             counts.unmatched += event.email_id is None
         Event.objects.bulk_update(events, ["email_id", "match_again_at", "match_tries"])
         _apply([email for pk, email in emails.items() if pk not in held], now, counts)
+        # What is noted of them, and whose mail it was, is known only now.
+        suppression.consider(events, now=now)
         reputation.matched([event for event in events if event.pk in searched], emails)
     return counts
 

@@ -271,7 +271,13 @@ def _kinds(kind: EventType, detail: Mapping[str, Any]) -> dict[str, str]:
 def _recipients(
     kind: EventType, mail: Mapping[str, Any], detail: Mapping[str, Any]
 ) -> Iterable[tuple[str, str, str]]:
-    """(address, status code, diagnostic) of each recipient, each once; one without an address if none is named."""
+    """(address, status code, diagnostic) of each recipient, each once; one without an address if none is named.
+
+    A mail to one address is about that address. Of a bounce SES names the last recipient (Final-Recipient of the
+    DSN), which is another one where a mailbox forwards.
+    """
+    mailed = mail.get("destination")
+    only = _address(mailed[0]) if isinstance(mailed, list) and len(mailed) == 1 else ""
     listed = detail.get(_RECIPIENTS[kind]) if kind in _RECIPIENTS else None
     if not isinstance(listed, list) or not listed:
         listed = mail.get("destination")
@@ -284,10 +290,11 @@ def _recipients(
     found: dict[str, tuple[str, str, str]] = {}
     for each in listed:
         own = each if isinstance(each, dict) else {"emailAddress": each}
-        address = _address(own.get("emailAddress"))
+        named = _address(own.get("emailAddress"))
+        address = only or named
         words = _text(own.get("diagnosticCode"), 2000) or said
         status = _STATUS.search(_text(own.get("status"), 40)) or _STATUS.search(words)
-        diagnostic = without_addresses(words, address)[:500]
+        diagnostic = without_addresses(without_addresses(words, address), named)[:500]
         found.setdefault(address, (address, status[0] if status else "", diagnostic))
     return found.values() or [("", "", without_addresses(said)[:500])]
 
@@ -302,7 +309,8 @@ def _address(value: Any) -> str:
 
 def without_addresses(text: str, address: str = "") -> str:
     """A mail server's words without addresses; also without the name part of `address` where it stands alone."""
-    text = _ADDRESSES.sub(ADDRESS, text)
+    if "@" in text or "%40" in text or "=40" in text:
+        text = _ADDRESSES.sub(ADDRESS, text)
     local = address.rpartition("@")[0]
     if len(local) > 2 and local.lower() in text.lower():
         text = re.sub(rf"(?<!\w){re.escape(local)}(?!\w)", ADDRESS, text, flags=re.IGNORECASE)

@@ -26,7 +26,7 @@ from django.db.models import F, Max, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from emailoffload.feedback.judgement import Fact, Judgement, judge
+from emailoffload.feedback.judgement import Fact, Judgement, judge, permanent
 from emailoffload.feedback.models import Event, EventType, Suppression
 from emailoffload.outbox.models import AuditEntry
 
@@ -145,10 +145,36 @@ def _facts(addresses: Collection[str]) -> tuple[dict[str, list[Fact]], dict[str,
     facts: dict[str, list[Fact]] = defaultdict(list)
     events: dict[str, Event] = {}
     rows = Event.objects.filter(address__in=addresses, type__in=_BARRING, noted=False)
-    for event in rows.only("key", "address", "at", "type", "kind", "subkind", "diagnostic", "email_id"):
-        facts[event.address].append(Fact(event.key, event.at, event.type, event.kind, event.subkind))
+    found = list(
+        rows.only(
+            "key", "address", "at", "type", "kind", "subkind", "diagnostic", "email_id", "message_id"
+        )
+    )  # fmt: skip
+    replies = _replies(found)
+    for event in found:
+        fact = Fact(event.key, event.at, event.type, event.kind, event.subkind)
+        if (event.message_id, event.address) in replies and not permanent(fact):
+            continue
+        facts[event.address].append(fact)
         events[event.key] = event
     return facts, events
+
+
+def _replies(events: Iterable[Event]) -> set[tuple[str, str]]:
+    """Mails that are not known here and arrived, by message id and address: their transient bounces are replies.
+
+    Those of known mails are noted by `fold`.
+    """
+    bounced = [
+        event
+        for event in events
+        if event.email_id is None and event.message_id and event.type == EventType.BOUNCE
+    ]
+    if not bounced:
+        return set()
+    arrived = Event.objects.filter(address__in={event.address for event in bounced}, type__in=_ARRIVAL)
+    ids = {event.message_id for event in bounced}
+    return set(arrived.filter(message_id__in=ids).values_list("message_id", "address"))
 
 
 def _counts(facts: Iterable[Fact]) -> bool:

@@ -67,6 +67,26 @@ def test_an_event_of_our_id_finds_its_mail_before_the_answer_is_recorded() -> No
     assert email.accepted_at == samples.AT
 
 
+@pytest.mark.parametrize("type_", ["Send", "Delivery", "Bounce", "Complaint"])
+def test_what_becomes_of_a_copy_that_somebody_forwarded_with_our_header_says_nothing_of_our_mail(
+    type_: str,
+) -> None:
+    email = in_state(S.ACCEPTED, message_id="m-1", accepted_at=samples.AT)
+    copy = about(email, type_, message_id="m-2", to="elsewhere@example.net")
+    assert inbox.receive([copy]).unmatched == 1
+    assert inbox.look_again(now=timezone.now() + timedelta(hours=1)).unmatched == 1
+    email.refresh_from_db()
+    assert (email.state, email.reason, email.message_id) == ("accepted", "", "m-1")
+    assert not email.events.exists()
+
+
+def test_an_event_of_our_id_finds_its_mail_however_the_address_is_written() -> None:
+    email = in_state(S.UNCERTAIN, address="Anna@Bücher.example")
+    inbox.receive([about(email, "Delivery", to="anna@xn--bcher-kva.example")])
+    email.refresh_from_db()
+    assert email.state == "delivered"
+
+
 def sending(lease: str = "a") -> Email:
     """A mail that a dispatcher has marked `sending`, with its attempt."""
     now = timezone.now()

@@ -81,12 +81,23 @@ def test_each_recipient_has_an_event_of_its_own() -> None:
         {"emailAddress": f"Person{n}@Example.org", "status": f"5.1.{n}", "diagnosticCode": f"smtp; 550 number {n}"}
         for n in range(3)
     ]  # fmt: skip
-    shape = samples.event("Bounce", detail={"bouncedRecipients": [*recipients, recipients[0]]})
+    detail = {"bouncedRecipients": [*recipients, recipients[0]]}
+    shape = samples.event("Bounce", detail=detail, destination=[f"person{n}@example.org" for n in range(3)])
     found = parse(samples.body(shape))
     assert [(e.address, e.status, e.diagnostic) for e in found] == [
         (f"person{n}@example.org", f"5.1.{n}", f"smtp; 550 number {n}") for n in range(3)
     ]
     assert len({e.key for e in found}) == 3
+
+
+def test_a_bounce_of_where_a_mail_was_forwarded_to_is_about_the_address_that_we_mailed() -> None:
+    final = [
+        {"emailAddress": "private@elsewhere.example", "status": "5.1.1",
+         "diagnosticCode": "smtp; 550 private gone"}
+    ]  # fmt: skip
+    parsed = one(samples.event("Bounce", detail={"bouncedRecipients": final}))
+    assert (parsed.address, parsed.status) == (samples.ADDRESS, "5.1.1")
+    assert "private" not in parsed.diagnostic
 
 
 @pytest.mark.parametrize(

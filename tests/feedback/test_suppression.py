@@ -351,3 +351,22 @@ def test_the_ladder_is_read_as_steps() -> None:
 def test_a_ladder_that_makes_no_sense_is_refused_with_what_is_expected(text: str, words: str) -> None:
     with pytest.raises(env.Malformed, match=words):
         env.ladder(text)
+
+
+def test_automatic_replies_to_mails_of_other_senders_suppress_nothing() -> None:
+    """The mail is not known here, so nothing but its delivery tells that its "bounce" is a reply."""
+    for number in range(3):
+        told(event("delivery", T0 + number * HOUR, message_id=f"m-{number}"))
+    for number in range(3):
+        told(event("bounce", T0 + (number + 3) * HOUR, "transient", message_id=f"m-{number}"))
+    assert suppression.suppressed([ADDRESS], T0 + 6 * HOUR) == {}
+
+
+def test_a_bounce_that_finds_its_mail_later_is_the_evidence_of_that_mail() -> None:
+    now = timezone.now()
+    bounce = samples.body(samples.event("Bounce", to=ADDRESS, at=now - HOUR, ref="f" * 32))
+    inbox.receive([inbox.Message(bounce)], now=now)
+    assert row().email is None
+    email = queue_email(email={"state": "accepted", "message_id": samples.MESSAGE_ID, "address": ADDRESS})
+    inbox.look_again(now=now + HOUR)
+    assert row().email_id == email.pk
