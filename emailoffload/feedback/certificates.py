@@ -5,7 +5,8 @@ answers there, and redirects are not followed. SNS publishes the bare certificat
 chain to verify beyond that; what can be checked of the certificate itself is.
 
 Whoever knows a topic can make us look for certificates, so looking is rationed: a wrong address is remembered, and a
-process fetches at most `BUDGET` times in `BUDGET_SECONDS`, one at a time, each for at most `FETCH_SECONDS`.
+process fetches at most `BUDGET` times in `BUDGET_SECONDS`, one at a time, each for at most `FETCH_SECONDS`. What was
+right serves on while it cannot be fetched anew, so that nobody who uses up these fetches keeps SNS's posts out.
 """
 
 from __future__ import annotations
@@ -80,6 +81,10 @@ def public_key(url: str, topic: Topic) -> RSAPublicKey:
             raise NotNow("certificate_busy")
         try:
             kept = _remembered(url) or _look(url, topic)
+        except NotNow:
+            if url not in _right:
+                raise
+            kept = _right[url][1]
         finally:
             _lock.release()
     # A kept certificate may have expired meanwhile.

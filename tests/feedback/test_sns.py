@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -258,3 +259,18 @@ def test_a_host_that_does_not_speak_tls_is_not_asked(
     settings.SNS_TOPICS = [TOPIC]
     with aws_on_loopback(monkeypatch, tmp_path, tls=False) as amazon:
         assert not_now(amazon) == "certificate_not_fetched"
+
+
+def test_a_certificate_that_was_right_serves_on_while_others_use_up_the_fetches(
+    amazon: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify(Sent(amazon.sns.notification()))
+    clock = time.monotonic
+    monkeypatch.setattr(
+        "emailoffload.feedback.certificates.time.monotonic",
+        lambda: clock() + certificates.KEEP_SECONDS + certificates.BUDGET_SECONDS,
+    )
+    for _ in range(certificates.BUDGET):
+        refused(Sent(Sns(amazon.signer, pki.new_certificate_url()).notification()))
+    assert verify(Sent(amazon.sns.notification())).kind == sns.NOTIFICATION
+    assert len(amazon.web.asked) == certificates.BUDGET + 1
