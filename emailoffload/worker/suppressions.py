@@ -214,7 +214,7 @@ class _Pass:
     def _compare(self, page: Sequence[Entry]) -> None:
         """Bring our rows into line with entries of SES's list."""
         now = timezone.now()
-        entries = {entry.address: entry for entry in page if entry.address.isascii()}
+        entries = {entry.address: entry for entry in page if _storable(entry.address)}
         rows = Suppression.objects.filter(active_key__in=entries)
         ours = {row.address: row for row in rows}
         for row in ours.values():
@@ -295,10 +295,15 @@ class _Pass:
             self.result.added += 1
 
 
+def _storable(address: str) -> bool:
+    """Whether it is an address as our rows have them; mail to any other is never sent."""
+    return address.isascii() and len(address) <= 254
+
+
 def _imported(entry: Entry, now: datetime) -> Suppression:
     return Suppression(
-        address=entry.address[:254],
-        active_key=entry.address[:254],
+        address=entry.address,
+        active_key=entry.address,
         reason=entry.reason,
         origin=suppression.FROM_SES,
         added_by=suppression.SES,

@@ -88,6 +88,13 @@ def test_what_is_new_on_either_list_comes_onto_the_other(ses: SandboxSES) -> Non
     assert (on_ses(ses), states()) == before
 
 
+def test_an_address_at_ses_that_is_longer_than_any_of_ours_is_left_alone(ses: SandboxSES) -> None:
+    ses.api.suppressions.add(f"{'a' * 250}@example.org", "BOUNCE")
+    for result in (suppressions.run(), whole(), whole()):
+        assert (result.imported, result.lifted, states()) == (0, 0, {})
+    assert len(on_ses(ses)) == 1
+
+
 def test_an_address_that_was_lifted_here_is_taken_off_there_and_does_not_come_back(ses: SandboxSES) -> None:
     row = bounced()
     suppressions.run()
