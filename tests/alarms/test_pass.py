@@ -239,3 +239,11 @@ def test_of_several_who_raise_end_and_tell_at_once_exactly_one_does(monkeypatch:
         assert sum(told.told for told in in_threads(4, lambda: alarm_telling.tell(timezone.now()))) == 1
     assert len(ear.heard) == len(set(ear.heard)) == 6
     assert not State.objects.filter(name=alarms.MEMORY).exists()
+
+
+def test_an_alarm_about_a_very_long_name_is_raised_once_and_ends() -> None:
+    name = "identity:" + "a" * 255
+    assert evaluate(START, look(name)).raised == 1
+    assert evaluate(START + MINUTE, look(name)).raised == 0
+    assert evaluate(START + 10 * MINUTE, []).ended == 1
+    assert opened() == []
