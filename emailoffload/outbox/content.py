@@ -17,11 +17,14 @@ import os
 import zlib
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from django.apps import apps
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Model
 
 from emailoffload.outbox.models import Content, State
 from emailoffload.sources.protocol import Attachment, RenderedMail
@@ -214,21 +217,30 @@ def missing_keys() -> list[str]:
     return [key for key in (row.value["ids"] if row else []) if key not in ours]
 
 
-def reencrypt(batch: int = 500, after: int = 0) -> tuple[int, int]:
-    """Seal up to `batch` contents, from email id `after` on, anew with the newest key.
+def sealed_models() -> list[type[Model]]:
+    """The models that keep what was sealed, as `key_id` and `body`: contents, unreadable events."""
+    return [
+        model
+        for model in apps.get_models()
+        if {"key_id", "body"} <= {each.name for each in model._meta.concrete_fields}
+    ]
 
-    Returns (how many were changed, last email id seen); the second is 0 when nothing older is left. Contents
-    whose key is missing are passed over. Run until done, an old key can leave CONTENT_KEYS.
+
+def reencrypt(model: type[Model] = Content, batch: int = 500, after: int = 0) -> tuple[int, int]:
+    """Seal up to `batch` rows of one of `sealed_models`, from the primary key `after` on, anew with the newest key.
+
+    Returns (how many were changed, last primary key seen); the second is 0 when nothing older is left. Rows
+    whose key is missing are passed over. Run for each model until done, an old key can leave CONTENT_KEYS.
     """
     ours = key_ids()
     newest = ours[0]
     ring = _ring(tuple(settings.CONTENT_KEYS))
     changed = []
     with transaction.atomic():
-        rows = list(
-            Content.objects.select_for_update()
-            .filter(key_id__in=ours[1:], email_id__gt=after)
-            .order_by("email_id")[:batch]
+        rows: list[Any] = list(
+            model._default_manager.select_for_update()
+            .filter(key_id__in=ours[1:], body__isnull=False, pk__gt=after)
+            .order_by("pk")[:batch]
         )
         for row in rows:
             try:
@@ -237,16 +249,19 @@ def reencrypt(batch: int = 500, after: int = 0) -> tuple[int, int]:
                 continue
             row.key_id, row.body = newest, _encrypt(ring[newest], plain)
             changed.append(row)
-        Content.objects.bulk_update(changed, ["key_id", "body"])
-    return len(changed), rows[-1].email_id if rows else 0
+        model._default_manager.bulk_update(changed, ["key_id", "body"])
+    return len(changed), rows[-1].pk if rows else 0
 
 
 def forget_unused_keys() -> list[str]:
-    """Register exactly the newest key and those that contents still need; returns the registered ids."""
+    """Register exactly the newest key and those that something stored still needs; returns the registered ids."""
     _make_registry()
     with transaction.atomic():
         row = State.objects.select_for_update().get(name=REGISTRY)
-        used = set(Content.objects.order_by().values_list("key_id", flat=True).distinct())
+        used: set[str] = set()
+        for model in sealed_models():
+            rows = model._default_manager.filter(body__isnull=False).order_by()
+            used |= set(rows.values_list("key_id", flat=True).distinct())
         newest = key_ids()[0]
         row.value = {"ids": [newest, *sorted(used - {newest})]}
         row.save()

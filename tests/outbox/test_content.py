@@ -14,9 +14,11 @@ from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
 from django.db import connections
 
+from emailoffload.feedback.models import EventProblem
 from emailoffload.outbox import content
 from emailoffload.outbox.models import Content, State
 from emailoffload.sources.protocol import Attachment
+from tests.dashboard.reported import make_problem
 from tests.outbox.factory import parts, queue_email
 
 
@@ -122,6 +124,27 @@ class TestKeysInUse:
             f"mail {number}" for number in range(7)
         ]
         assert State.objects.get().value["ids"] == [content.fingerprint(new)]
+
+    def test_rotation_includes_the_messages_that_were_no_events(self, settings: Any) -> None:
+        content.ensure_keys()
+        problem, erased = make_problem(b"not JSON"), make_problem(b"nor this")
+        EventProblem.objects.filter(pk=erased.pk).update(body=None)
+        old, new = settings.CONTENT_KEYS[0], Fernet.generate_key().decode()
+        settings.CONTENT_KEYS = [new, old]
+        assert content.missing_keys() == []
+        out = io.StringIO()
+        call_command("rotatecontent", "--json", stdout=out)
+        assert json.loads(out.getvalue())["removable"] == [content.fingerprint(old)]
+        settings.CONTENT_KEYS = [new]
+        problem.refresh_from_db()
+        assert content.open_bytes(problem.key_id, bytes(problem.body)) == b"not JSON"
+
+    def test_a_key_that_only_a_message_needs_is_missed(self) -> None:
+        make_problem()
+        EventProblem.objects.update(key_id="0123456789ab")
+        with pytest.raises(CommandError, match="0123456789ab"):
+            call_command("rotatecontent", stdout=io.StringIO())
+        assert content.missing_keys() == ["0123456789ab"]
 
     def test_rotation_works_in_batches_until_nothing_is_left(self, settings: Any) -> None:
         for number in range(5):

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db.models import Model
 
 from emailoffload.outbox import content
 
@@ -25,12 +26,7 @@ class Command(BaseCommand):
             content.ensure_keys()
         except content.ForeignKeys as error:
             raise CommandError(str(error)) from None
-        changed = last = 0
-        while True:
-            done, last = content.reencrypt(after=last)
-            changed += done
-            if not last:
-                break
+        changed = sum(self._changed(model) for model in content.sealed_models())
         needed = content.forget_unused_keys()
         ours = content.key_ids()
         missing = [key for key in needed if key not in ours]
@@ -38,11 +34,23 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps({"changed": changed, "missing": missing, "removable": removable}))
         else:
-            self.stdout.write(f"{changed} stored mails were encrypted anew with the key {ours[0]}.")
+            self.stdout.write(
+                f"{changed} stored mails and unreadable events were encrypted anew with the key {ours[0]}."
+            )
             if removable:
-                self.stdout.write(f"No stored mail needs these keys any more: {', '.join(removable)}.")
+                self.stdout.write(f"Nothing stored needs these keys any more: {', '.join(removable)}.")
         if missing:
             raise CommandError(
-                f"Some stored mails need keys that this host does not have: {', '.join(missing)}. "
+                f"Some stored mails or unreadable events need keys that this host does not have: {', '.join(missing)}. "
                 "Add them to CONTENT_KEYS and run this again."
             )
+
+    @staticmethod
+    def _changed(model: type[Model]) -> int:
+        """Re-encrypt the rows of one model; returns how many."""
+        changed = last = 0
+        while True:
+            done, last = content.reencrypt(model, after=last)
+            changed += done
+            if not last:
+                return changed
