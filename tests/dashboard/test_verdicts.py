@@ -19,11 +19,13 @@ from emailoffload.feedback.models import EventType as T
 from emailoffload.feedback.models import Suppression
 from emailoffload.outbox import scope
 from emailoffload.outbox.models import Email
+from emailoffload.outbox.reconciliation import ReconcileFinding
 from emailoffload.outbox.states import ADDRESS_SUPPRESSED
 from emailoffload.outbox.states import EmailState as S
 from emailoffload.sources.reasons import ROW_RESTORED
+from emailoffload.worker import reconcile_words as w
 from tests.dashboard.conftest import make_user
-from tests.dashboard.factories import make_email, make_suppression
+from tests.dashboard.factories import make_email, make_finding, make_suppression
 from tests.dashboard.reported import OF_STATE, make_event, no_mailbox, pairs
 from tests.dashboard.world import FOREIGN, OWN, bind
 from tests.queries import counted
@@ -284,6 +286,59 @@ def test_moodle_has_what_was_handed_back_and_the_reason_is_told() -> None:
     assert str(found).startswith("Moodle has it: we handed it back on ")
     assert "sending is paused for the account" in found.sentence
     assert "Moodle sends it with its own cron" in found.sentence
+
+
+AFTERWARDS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
+    # what was found in Moodle: answer, tone, what is said, the observations that lead to it
+    w.DOUBLE: (
+        "Unknown", "bad", "cannot be told",
+        (w.ROW_BACK, w.OVERWRITTEN, w.NOTICE, w.QUEUE_OVERWRITTEN, w.QUEUE_SPANNED),
+    ),
+    w.LOSS: (
+        "Unknown", "bad", "cannot be told", (w.STILL_OURS, w.TOO_LATE, w.NO_NOTICE, w.NO_MAIL, w.WITHHELD),
+    ),
+    w.OVERDUE: ("Not yet", "bad", "although it was its turn", (w.NOT_RUN, w.RUN_FAILED, w.PASSED_OVER)),
+    w.TOUCHED: ("Unknown", "warn", "cannot be told", (w.OTHER_VALUES,)),
+    w.GONE: ("Unknown", "warn", "cannot be told", (w.USER_DELETED, w.ACTIVITY_GONE, w.ROW_GONE, w.LAST_GONE)),
+    w.WAITING: ("Moodle has it", "quiet", "Moodle sends it with its own cron", (w.NOT_YET,)),
+    w.PICKED_UP: (
+        "Moodle sent it itself", "good", "we handed it back on",
+        (w.COUNTED, w.NOTIFIED, w.LAST_REMOVED, w.QUEUE_SENT),
+    ),
+}  # fmt: skip
+
+
+def test_every_finding_about_a_mail_that_was_handed_back_is_told_with_what_was_seen(viewer: User) -> None:
+    assert {*AFTERWARDS, w.AGREES} == set(w.VERDICTS)
+    assert {detail for *_, details in AFTERWARDS.values() for detail in details} == set(w.DETAILS)
+    email = make_email(S.RELEASED)
+    finding = make_finding(email.claim)
+    for code, (answer, tone, words, details) in AFTERWARDS.items():
+        for finding.detail in details:
+            finding.verdict = code
+            finding.save()
+            found = of(email, viewer)
+            told = " ".join(map(plain, (str(found), found.cure)))
+            assert (found.answer, found.tone) == (answer, tone), code
+            assert words in plain(found.sentence)
+            assert "because it did not get through before its deadline" in plain(found.sentence)
+            assert found.evidence == str(w.DETAILS[finding.detail].meaning)
+            assert found.at == finding.first_seen
+            assert code in (w.WAITING, w.PICKED_UP) or str(w.DETAILS[finding.detail].cure) in told
+            assert not re.search(r"\.\.|[{}]|None", told), told
+
+
+def test_of_several_findings_the_open_one_counts_and_none_that_turned_out_to_agree(viewer: User) -> None:
+    email = make_email(S.RELEASED)
+    now = timezone.now()
+    make_finding(email.claim, verdict=w.OVERDUE, detail=w.NOT_RUN)
+    make_finding(email.claim, verdict=w.PICKED_UP, detail=w.COUNTED, closed_at=now, closed_because="changed")
+    make_finding(email.claim, verdict=w.LOSS, detail=w.TOO_LATE, closed_at=now, closed_because="agrees")
+    assert of(email, viewer).answer == "Not yet"
+    ReconcileFinding.objects.filter(verdict=w.OVERDUE).update(closed_at=now, closed_because="dealt_with")
+    assert of(email, viewer).answer == "Not yet"
+    ReconcileFinding.objects.update(closed_at=now, closed_because="agrees")
+    assert of(email, viewer).answer == "Moodle has it"
 
 
 def test_a_row_that_was_set_back_is_moodles_again() -> None:
