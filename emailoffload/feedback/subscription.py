@@ -81,8 +81,9 @@ def end(post: Post) -> Standing:
 
 def _record(post: Post, standing: Standing) -> None:
     """Keep it where it is the newest word about the topic: an old post that comes again says nothing new."""
+    # Before the transaction: of two that both insert the row and then lock it, one is a deadlock's victim.
+    State.objects.get_or_create(name=_STATE)
     with transaction.atomic():
-        State.objects.get_or_create(name=_STATE)
         row = State.objects.select_for_update().get(name=_STATE)
         before = row.value.get(post.topic.arn)
         if before and dt.datetime.fromisoformat(before["since"]) > standing.since:
