@@ -93,6 +93,7 @@ def test_nothing_is_deleted_while_the_database_is_away(
     assert Run.objects.get().outcome == "failed"
 
 
+@pytest.mark.kill
 def test_killed_between_storing_and_deleting_the_replay_changes_nothing(
     events_queue: Queue, aws: str
 ) -> None:
