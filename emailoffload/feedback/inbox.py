@@ -21,6 +21,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any, Literal
 from uuid import UUID
 
@@ -164,8 +165,9 @@ def _read(messages: Sequence[Message]) -> _Read:
             continue
         read.counts.silent += not found
         for each in found:
-            read.counts.repeated += each.key in read.events
-            read.events.setdefault(each.key, (each, message.origin))
+            key = each.key
+            read.counts.repeated += key in read.events
+            read.events.setdefault(key, (each, message.origin))
     return read
 
 
@@ -190,8 +192,10 @@ def _store_events(read: _Read, now: datetime, counts: Received) -> None:
     emails = _lock(owners.values())
     held = _held(emails.values())
     found = {key: pk for key, pk in owners.items() if pk in emails}
-    bulk.insert(Event, [_row(key, *new[key], found.get(key), held, now) for key in new])
-    events = list(Event.objects.filter(key__in=list(new)).order_by("id"))
+    rows = [_row(key, *new[key], found.get(key), held, now) for key in new]
+    bulk.insert(Event, rows)
+    # Nobody below asks for their keys, and reading them back costs as much as storing them.
+    events = [Event(**row) for row in rows]
     for event in events:
         event.email = emails.get(event.email_id) if event.email_id else None
     _apply([email for pk, email in emails.items() if pk not in held], now, counts)
@@ -252,9 +256,13 @@ def _match(wanted: dict[Any, tuple[str, str, str]]) -> dict[Any, int]:
     return found
 
 
+_NEEDED = (*reported.COLUMNS, "claim", "route", "sensitive", "company_id", "lease", "leased_until")
+"""Columns of emails that are looked at, or written."""
+
+
 def _lock(ids: Iterable[int]) -> dict[int, Email]:
     emails = Email.objects.select_for_update().filter(pk__in=sorted(set(ids))).order_by("pk")
-    return {email.pk: email for email in emails}
+    return {email.pk: email for email in emails.only(*_NEEDED)}
 
 
 def _held(emails: Iterable[Email]) -> set[int]:
@@ -308,8 +316,11 @@ def _apply(emails: Sequence[Email], now: datetime, counts: Received) -> None:
         Event.objects.filter(pk__in=now_noted - was_noted).update(noted=True)
 
 
+_said = attrgetter(*reported.COLUMNS)
+
+
 def _report(folded: Folded) -> reported.Reported:
-    return reported.Reported(*(getattr(folded, each.name) for each in fields(reported.Reported)))
+    return reported.Reported(*_said(folded))
 
 
 def _differ(email: Email, facts: Iterable[Fact]) -> bool:

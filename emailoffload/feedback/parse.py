@@ -277,7 +277,8 @@ def _recipients(
     DSN), which is another one where a mailbox forwards.
     """
     mailed = mail.get("destination")
-    only = _address(mailed[0]) if isinstance(mailed, list) and len(mailed) == 1 else ""
+    alone = mailed[0] if isinstance(mailed, list) and len(mailed) == 1 else None
+    only = _address(alone)
     listed = detail.get(_RECIPIENTS[kind]) if kind in _RECIPIENTS else None
     if not isinstance(listed, list) or not listed:
         listed = mail.get("destination")
@@ -290,11 +291,15 @@ def _recipients(
     found: dict[str, tuple[str, str, str]] = {}
     for each in listed:
         own = each if isinstance(each, dict) else {"emailAddress": each}
-        named = _address(own.get("emailAddress"))
+        raw = own.get("emailAddress")
+        named = only if only and raw == alone else _address(raw)
         address = only or named
         words = _text(own.get("diagnosticCode"), 2000) or said
         status = _STATUS.search(_text(own.get("status"), 40)) or _STATUS.search(words)
-        diagnostic = without_addresses(without_addresses(words, address), named)[:500]
+        diagnostic = without_addresses(words, address)
+        if named != address:
+            diagnostic = without_addresses(diagnostic, named)
+        diagnostic = diagnostic[:500]
         found.setdefault(address, (address, status[0] if status else "", diagnostic))
     return found.values() or [("", "", without_addresses(said)[:500])]
 

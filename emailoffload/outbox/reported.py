@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from emailoffload.outbox import erasure
@@ -37,7 +38,8 @@ class Reported:
     complained_at: datetime | None
 
 
-_COLUMNS = tuple(each.name for each in fields(Reported))
+COLUMNS = tuple(each.name for each in fields(Reported))
+_values = attrgetter(*COLUMNS)
 
 
 def apply(reports: Sequence[tuple[Email, Reported]], now: datetime) -> list[Email]:
@@ -54,9 +56,9 @@ def apply(reports: Sequence[tuple[Email, Reported]], now: datetime) -> list[Emai
         old = EmailState(email.state)
         if report.state is not old and report.state not in TRANSITIONS[old]:
             continue  # only if former events are gone: what they said stays
-        if all(getattr(email, name) == getattr(report, name) for name in _COLUMNS):
+        if _values(email) == _values(report):
             continue
-        for name in _COLUMNS:
+        for name in COLUMNS:
             setattr(email, name, getattr(report, name))
         if report.state is old:
             stayed.append(email)
@@ -84,7 +86,7 @@ def _write(emails: Sequence[Email], constant: str) -> None:
             Email._meta.db_table,
             "id",
             [email.pk for email in part],
-            {name: [_value(getattr(email, name)) for email in part] for name in _COLUMNS},
+            {name: [_value(getattr(email, name)) for email in part] for name in COLUMNS},
             constant,
             [],
             "1 = 1",
