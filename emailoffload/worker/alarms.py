@@ -104,7 +104,9 @@ def evaluate(conditions: Iterable[Condition], now: datetime, result: AlarmsResul
     if known != since or not row:
         shared.put(MEMORY, {"since": known})
     gone = Alarm.objects.filter(ended_at=None)
-    for code, subject in gone.filter(seen_at__lte=now - GONE).values_list("code", "subject"):
+    # What was seen by a clock far ahead of ours says nothing about now; nor does it below.
+    unseen = gone.exclude(seen_at__gt=now - GONE, seen_at__lte=now + GONE)
+    for code, subject in unseen.values_list("code", "subject"):
         result.ended += alarms.end_alarm(code, subject, now=now)
     # Alarms of conditions that this version does not have any more: nobody would see them again, or end them.
     for code, subject in gone.exclude(code__in=codes).values_list("code", "subject"):
@@ -113,7 +115,7 @@ def evaluate(conditions: Iterable[Condition], now: datetime, result: AlarmsResul
 
 def _raise(each: Seen, condition: Condition, since: str | None, now: datetime, result: AlarmsResult) -> str:
     """Raise what has been seen for long enough, and refresh what is raised; returns since when it is seen."""
-    first = datetime.fromisoformat(since) if since else now
+    first = min(now, datetime.fromisoformat(since)) if since else now
     open_now = Alarm.objects.filter(active_key=alarms.key_of(each.code, each.subject)).exists()
     if open_now or now - first >= condition.holds():
         _, new = alarms.raise_alarm(

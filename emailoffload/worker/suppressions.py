@@ -117,14 +117,15 @@ def run(*, at_once: bool = False, budget: float = BUDGET_SECONDS) -> ListResult:
 
 
 def _due(state: liststate.ListState, now: datetime, *, at_once: bool) -> bool:
-    if state.asked_at and state.error and not state.soon and not at_once and now - state.asked_at < AGAIN:
+    if state.error and not state.soon and not at_once and not _stale(state.asked_at, AGAIN, now):
         return False
     unread = state.begun_at is not None or _stale(state.listed_at, LIST_EVERY, now)
     return unread or to_remove().exists() or to_add().exists()
 
 
 def _stale(at: datetime | None, every: timedelta, now: datetime) -> bool:
-    return at is None or now - at >= every
+    # A time ahead of now was noted by a wrong clock.
+    return at is None or not -every < now - at < every
 
 
 class _Over(Exception):

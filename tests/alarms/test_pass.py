@@ -241,6 +241,25 @@ def test_of_several_who_raise_end_and_tell_at_once_exactly_one_does(monkeypatch:
     assert not State.objects.filter(name=alarms.MEMORY).exists()
 
 
+def test_a_clock_that_was_wrong_for_a_moment_keeps_no_alarm_from_being_raised_told_and_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+    channel = Channel("webhook", lambda alarm, what, _server: told.append(f"{what} {alarm.subject}"))
+    monkeypatch.setattr(alarm_telling, "channels", lambda: [channel])
+    ahead = START + timedelta(days=365)
+    evaluate(ahead, look("begun"), 2 * MINUTE)
+    evaluate(ahead, look("begun", "open"))
+    entry = {"tries": 1, "next": (ahead + MINUTE).isoformat(), "error": "away"}
+    Alarm.objects.filter(subject="open").update(told={"webhook": entry})
+    Alarm.objects.filter(subject="begun").delete()
+    for number in range(4):
+        evaluate(START + number * MINUTE, look("begun"), 2 * MINUTE)
+    alarm_telling.tell(START + 5 * MINUTE)
+    assert opened() == ["begun"]
+    assert sorted(told) == ["ended open", "raised begun"]
+
+
 def test_an_alarm_about_a_very_long_name_is_raised_once_and_ends() -> None:
     name = "identity:" + "a" * 255
     assert evaluate(START, look(name)).raised == 1

@@ -88,6 +88,17 @@ def test_what_is_new_on_either_list_comes_onto_the_other(ses: SandboxSES) -> Non
     assert (on_ses(ses), states()) == before
 
 
+def test_a_clock_that_was_wrong_for_a_moment_puts_no_comparison_off(ses: SandboxSES) -> None:
+    suppressions.run()
+    ahead = timezone.now() + timedelta(days=365)
+    state = liststate.load()
+    state.asked_at = state.listed_at = state.compared_at = ahead
+    state.error = "SES did not answer."
+    liststate.save(state)
+    ses.api.suppressions.add("theirs@example.org", "BOUNCE")
+    assert suppressions.run().imported == 1
+
+
 def test_an_address_at_ses_that_is_longer_than_any_of_ours_is_left_alone(ses: SandboxSES) -> None:
     ses.api.suppressions.add(f"{'a' * 250}@example.org", "BOUNCE")
     for result in (suppressions.run(), whole(), whole()):
