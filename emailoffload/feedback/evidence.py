@@ -4,7 +4,7 @@ SES publishes a Send event for each mail that it takes. That none came proves so
 come: all of this must hold, else there is no evidence and the mail stays uncertain.
 
 1. Events come by the queue, and the mail left with a configuration set, which publishes them.
-2. No event of the mail is stored, by whatever way it was found.
+2. No event of the mail is stored, nor one that only carries its id, about whomever.
 3. Well after the last try (MARGIN) the queue was found empty, with nothing in anybody's hands.
 4. Send events do come: one arrived for a mail that SES took after that try, and before the queue was empty.
    A queue that is silent because publishing is broken, or late, proves nothing.
@@ -61,7 +61,7 @@ def no_send_event(emails: Sequence[Email], now: datetime) -> dict[int, NotTaken]
     tried = {pk: at for pk, at in tried.items() if at + MARGIN <= min(drained, now)}
     if not tried:
         return {}
-    reported = set(Event.objects.filter(email__in=tried).values_list("email_id", flat=True))
+    reported = _reported([email for email in uncertain if email.pk in tried])
     odd = EventProblem.objects.aggregate(last=Max("last_seen"))["last"]
     newest = Event.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
     witness = (
@@ -79,6 +79,18 @@ def no_send_event(emails: Sequence[Email], now: datetime) -> dict[int, NotTaken]
         and at < witness
         and (odd is None or odd < at)
     }
+
+
+def _reported(emails: Sequence[Email]) -> set[int]:
+    """The ids of those with an event; two queries."""
+    found = set(
+        Event.objects.filter(email__in=[email.pk for email in emails]).values_list("email_id", flat=True)
+    )
+    refs = {email.ref.hex: email.pk for email in emails}
+    since = min(email.created_at for email in emails) - MARGIN
+    # The inbox takes an event with our id for another's where its recipient is not ours; here any doubt counts.
+    strays = Event.objects.filter(email=None, at__gte=since, ref__in=refs).values_list("ref", flat=True)
+    return {pk for pk in found if pk} | {refs[ref] for ref in strays}
 
 
 def _tried(emails: Sequence[Email]) -> dict[int, datetime]:

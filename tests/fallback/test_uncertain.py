@@ -268,7 +268,7 @@ class TestEvidence:
 
     def test_an_event_of_the_mail_settles_it_instead(self) -> None:
         self.silence()
-        event = samples.event("Send", ref=mail().ref.hex, message_id="m-2")
+        event = samples.event("Send", to=mail().address, ref=mail().ref.hex, message_id="m-2")
         inbox.receive([inbox.Message(samples.body(event))])
         assert self.look() == 0
         assert mail().state == "accepted"

@@ -9,6 +9,7 @@ import pytest
 from django.utils import timezone
 
 from emailoffload.feedback import evidence, inbox, queuestate
+from emailoffload.feedback.models import Event
 from emailoffload.outbox.models import Attempt, Email
 from emailoffload.outbox.states import EmailState
 from tests.feedback import samples
@@ -37,7 +38,9 @@ class Scene:
 
     def witness(self, at: Any = TRIED + MINUTE, received: Any = None, **values: Any) -> None:
         other = queue_email(email={"state": EmailState.ACCEPTED, "attempts": 1})
-        event = samples.event("Send", at=at, ref=other.ref.hex, message_id=f"m-{other.pk}", **values)
+        event = samples.event(
+            "Send", at=at, to=other.address, ref=other.ref.hex, message_id=f"m-{other.pk}", **values
+        )
         inbox.receive([inbox.Message(samples.body(event))], now=received or at)
 
     def shown(self) -> bool:
@@ -82,10 +85,15 @@ def test_without_events_from_the_queue_there_is_no_evidence(scene: Scene, settin
     assert not scene.shown()
 
 
-def test_any_event_of_the_mail_is_evidence_of_the_contrary(scene: Scene) -> None:
+@pytest.mark.parametrize("to", ["", "forwarded@example.net"])
+def test_any_event_with_the_mails_id_is_evidence_of_the_contrary(scene: Scene, to: str) -> None:
     scene.witness()
-    event = samples.event("Subscription", ref=scene.email.ref.hex)
+    assert scene.shown()
+    event = samples.event(
+        "Subscription", at=TRIED + MINUTE, to=to or scene.email.address, ref=scene.email.ref.hex
+    )
     inbox.receive([inbox.Message(samples.body(event))])
+    assert Event.objects.filter(email=scene.email).exists() is not bool(to)
     assert not scene.shown()
 
 
