@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
@@ -28,13 +28,13 @@ from uuid import UUID
 from django.db import DatabaseError, DataError, IntegrityError, transaction
 from django.utils import timezone
 
-from emailoffload.feedback import reputation, suppression, testmail
-from emailoffload.feedback.fold import Fact, Folded, Sent, fold
+from emailoffload.feedback import reputation, suppression, testmail, told
+from emailoffload.feedback.fold import Folded, Sent, fold
 from emailoffload.feedback.models import Event, EventProblem
 from emailoffload.feedback.parse import Parsed, Unreadable, parse
 from emailoffload.outbox import bulk, content, reported
 from emailoffload.outbox.deadlocks import survive
-from emailoffload.outbox.models import Attempt, Claim, Email
+from emailoffload.outbox.models import Claim, Email
 from emailoffload.outbox.states import ClaimState, EmailState
 
 logger = logging.getLogger(__name__)
@@ -288,16 +288,8 @@ def _held(emails: Iterable[Email]) -> set[int]:
 def _apply(emails: Sequence[Email], now: datetime, counts: Received) -> None:
     """Fold all events of these locked mails into their rows."""
     by_id = {email.pk: email for email in emails}
-    facts: dict[int, list[Fact]] = defaultdict(list)
-    was_noted: set[int] = set()
-    rows: Iterable[tuple[Any, ...]] = Event.objects.filter(email__in=by_id).values_list(
-        "email_id", "noted", "pk", "type", "at", "message_id", "kind", "subkind", "diagnostic"
-    )
-    for email_id, noted, *values in rows:
-        facts[email_id].append(Fact(*values))
-        if noted:
-            was_noted.add(values[0])
-    answers = _answers([email for email in emails if _differ(email, facts[email.pk])])
+    facts, was_noted = told.facts(by_id)
+    answers = told.answers([email for email in emails if told.differ(email, facts[email.pk])])
     reports: list[tuple[Email, reported.Reported]] = []
     now_noted: set[int] = set()
     for email in emails:
@@ -321,20 +313,6 @@ _said = attrgetter(*reported.COLUMNS)
 
 def _report(folded: Folded) -> reported.Reported:
     return reported.Reported(*_said(folded))
-
-
-def _differ(email: Email, facts: Iterable[Fact]) -> bool:
-    """Whether SES has more than one id for this mail: it was sent more than once."""
-    return len({fact.message_id for fact in facts if fact.message_id} | ({email.message_id} - {""})) > 1
-
-
-def _answers(emails: Sequence[Email]) -> dict[int, str]:
-    """What SES answered us last, for mails of which it has several ids; '' where it never answered."""
-    if not emails:
-        return {}
-    found = {email.pk: "" for email in emails}
-    tries = Attempt.objects.filter(email__in=emails, message_id__gt="").order_by("number")
-    return found | dict(tries.values_list("email_id", "message_id"))
 
 
 def _store_problems(problems: Sequence[_Problem], now: datetime) -> None:

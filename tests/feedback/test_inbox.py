@@ -266,6 +266,28 @@ def test_hundreds_of_events_take_few_queries(django_assert_max_num_queries: Any)
     assert set(Email.objects.values_list("state", "delivered_at")) == {("delivered", samples.AT)}
 
 
+def test_a_mail_that_is_opened_without_end_costs_no_more_than_one_that_is_opened_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    email = in_state(S.ACCEPTED, message_id="m-1", accepted_at=samples.AT)
+    looked_at: list[int] = []
+    fold = inbox.fold
+
+    def count(sent: Any, facts: Any) -> Any:
+        looked_at.append(len(facts))
+        return fold(sent, facts)
+
+    monkeypatch.setattr(inbox, "fold", count)
+    for start in (60, 0, 30):
+        times = [samples.AT + timedelta(seconds=start + number) for number in range(1, 30)]
+        inbox.receive([about(email, type_, at=at) for at in times for type_ in ("Open", "Click")])
+    inbox.receive([about(email, "Delivery")])
+    email.refresh_from_db()
+    assert looked_at == [2, 2, 2, 3]
+    assert email.opened_at == email.clicked_at == samples.AT + timedelta(seconds=1)
+    assert (email.state, email.events.count()) == ("clicked", 175)
+
+
 HISTORY = ("Send", "DeliveryDelay", "Bounce", "Transient", "Delivery", "Open", "Click", "Complaint", "Reject")
 
 
