@@ -27,7 +27,9 @@ class Scene:
     def __init__(self, settings: Any) -> None:
         settings.SES_EVENTS_QUEUE_URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/events"
         settings.SES_CONFIGURATION_SET = "email-offload"
-        self.email = queue_email(email={"state": EmailState.UNCERTAIN, "attempts": 1})
+        self.email = queue_email(
+            email={"state": EmailState.UNCERTAIN, "attempts": 1, "created_at": TRIED - MINUTE}
+        )
         Attempt.objects.create(
             email=self.email, number=1, started_at=TRIED, finished_at=TRIED, outcome="unknown"
         )
