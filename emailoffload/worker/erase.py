@@ -14,7 +14,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from emailoffload.outbox import erasure
+from emailoffload.outbox import erasure, shared
 from emailoffload.outbox.models import Email, State
 from emailoffload.policy.credentials import sensitive_templates
 
@@ -47,7 +47,7 @@ def erase_due(now: datetime | None = None) -> dict[str, int]:
     erased += _erase(now)
     value: dict[str, Any] = {"names": memory.names, "seen": memory.seen}
     if not row or row.value != value:
-        State.objects.update_or_create(name=MEMORY, defaults={"value": value})
+        shared.put(MEMORY, value)
     erasure.clean_log()
     return {"marked_sensitive": marked, "erased": erased}
 

@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from emailoffload.moodle.errors import MoodleProblem, check_reachable, translated
 from emailoffload.moodle.targets import TARGETS
+from emailoffload.outbox import shared
 from emailoffload.outbox.models import Claim, State
 from emailoffload.worker import lease, reconcile_findings, runs, stopping
 from emailoffload.worker import reconcile_words as words
@@ -179,7 +180,7 @@ def _remember(sweep: Sweep, result: ReconcileResult) -> None:
         }
     else:
         value["sweep"] = asdict(sweep)
-    State.objects.update_or_create(name=MEMORY, defaults={"value": value})
+    shared.put(MEMORY, value)
 
 
 def summary() -> dict[str, Any]:

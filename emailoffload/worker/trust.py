@@ -25,6 +25,7 @@ from django.utils import timezone
 from emailoffload.moodle import claims, server
 from emailoffload.moodle.errors import MoodleOutdated, MoodleProblem, read_only, translated
 from emailoffload.moodle.targets import TARGETS
+from emailoffload.outbox import shared
 from emailoffload.outbox.models import AuditEntry, Claim, State
 from emailoffload.outbox.states import ClaimState
 
@@ -96,7 +97,7 @@ def accept(*, actor: str, reason: str) -> None:
     """A person says that Moodle's database is right as it is: claims made until now are no evidence any more."""
     now = timezone.now()
     with transaction.atomic():
-        State.objects.update_or_create(name=ACCEPTED, defaults={"value": {"until": now.isoformat()}})
+        shared.put(ACCEPTED, {"until": now.isoformat()})
         AuditEntry.objects.create(actor=actor[:150], action="accept_moodle", reason=reason[:500])
 
 
@@ -118,7 +119,7 @@ def _note(found: server.Server, known: Value) -> None:
         log.warning(
             "Moodle's database is on another server now: %s, before it was %s.", found.name, value["before"]
         )
-    State.objects.update_or_create(name=SERVER, defaults={"value": value})
+    shared.put(SERVER, value)
 
 
 def _missing(accepted: Value) -> tuple[list[int], int]:

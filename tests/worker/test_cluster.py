@@ -16,6 +16,7 @@ from django_q.models import OrmQ, Schedule
 
 from emailoffload.outbox.models import Attempt, Email, Lease, Run
 from emailoffload.outbox.switches import Pause, set_pause
+from emailoffload.worker import schedules
 from tests.fake_ses import FakeSes
 from tests.outbox.factory import queue_emails
 from tests.settings import SERVER
@@ -92,7 +93,7 @@ def test_sigterm_to_the_worker_ends_its_passes_cleanly_within_seconds(
     assert len(ses.accepted) < 600
     assert max(ses.times().values()) == 1 and set(ses.times()) <= {email.ref.hex for email in emails}
     assert Email.objects.filter(state="accepted").count() == len(ses.accepted)
-    assert Schedule.objects.filter(func__startswith="emailoffload.").count() == 2 + configured.DISPATCH_SLOTS
+    assert Schedule.objects.filter(func__startswith="emailoffload.").count() == len(schedules.wanted())
     assert not OrmQ.objects.filter(lock__gt=Run.objects.latest("id").finished_at).exists()
 
 
