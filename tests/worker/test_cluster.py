@@ -67,7 +67,9 @@ def until(condition: Callable[[], bool], seconds: float) -> float:
     """Wait for `condition`; how long it took."""
     started = time.monotonic()
     while not condition():
-        assert time.monotonic() - started < seconds
+        assert time.monotonic() - started < seconds, list(
+            Run.objects.values_list("kind", "outcome", "message", "counts", "started_at", "finished_at")
+        )
         time.sleep(0.05)
     return time.monotonic() - started
 
