@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from emailoffload.delivery import errors, rate
 from emailoffload.delivery.errors import Outcome
-from emailoffload.outbox import content, transitions
+from emailoffload.outbox import content, shared, transitions
 from emailoffload.outbox.models import Attempt, Email, State
 from emailoffload.outbox.states import EmailState
 
@@ -80,7 +80,7 @@ def trip(outcome: Outcome) -> Breaker:
     now = time.time()
     since = (last.since if last else 0.0) or now
     opened = Breaker(outcome.code, outcome.message, now + seconds, times, outcome.kind, since)
-    State.objects.update_or_create(name=BREAKER, defaults={"value": asdict(opened)})
+    shared.put(BREAKER, asdict(opened))
     return opened
 
 

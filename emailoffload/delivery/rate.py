@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 
 from emailoffload.delivery import pace, ses
 from emailoffload.delivery.errors import Outcome
-from emailoffload.outbox import deadlocks
+from emailoffload.outbox import deadlocks, shared
 from emailoffload.outbox.models import State
 
 BUCKET = "ses_rate"
@@ -147,7 +147,7 @@ def known(max_age: float = ACCOUNT_SECONDS) -> Known:
         # The time of the failure, not of the question: an endpoint that hangs for longer than FAILURE_SECONDS
         # would be asked by each batch of mails anew.
         value |= {"problem": asdict(answer), "failed_at": time.time()}
-    State.objects.update_or_create(name=ACCOUNT, defaults={"value": value})
+    shared.put(ACCOUNT, value)
     return _read()[0]
 
 

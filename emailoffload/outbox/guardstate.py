@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from emailoffload.outbox import shared
 from emailoffload.outbox.models import State
 
 LEASE = "cron-guard"
@@ -41,7 +42,7 @@ def save(guard: Guard) -> None:
     """Put it on record."""
     value = {name: time.isoformat() if (time := getattr(guard, name)) else None for name in _TIMES}
     value |= {"mode": guard.mode, "why_not": guard.why_not}
-    State.objects.update_or_create(name=_STATE, defaults={"value": value})
+    shared.put(_STATE, value)
 
 
 def forget() -> None:

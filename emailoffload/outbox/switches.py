@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from django.db import transaction
 
+from emailoffload.outbox import shared
 from emailoffload.outbox.models import State
 
 _PAUSE = "pause"
@@ -32,7 +33,7 @@ def pause() -> Pause:
 def set_pause(new: Pause) -> None:
     """Pause or resume; takes effect before the next batch of every running pass. `since` is now."""
     value = {"claims": new.claims, "sends": new.sends, "by": new.by, "reason": new.reason}
-    State.objects.update_or_create(name=_PAUSE, defaults={"value": value})
+    shared.put(_PAUSE, value)
 
 
 def change(*, claims: bool | None, sends: bool | None, by: str, reason: str) -> tuple[Pause, Pause]:

@@ -97,7 +97,7 @@ def accept(*, actor: str, reason: str) -> None:
     """A person says that Moodle's database is right as it is: claims made until now are no evidence any more."""
     now = timezone.now()
     with transaction.atomic():
-        State.objects.update_or_create(name=ACCEPTED, defaults={"value": {"until": now.isoformat()}})
+        shared.put(ACCEPTED, {"until": now.isoformat()})
         AuditEntry.objects.create(actor=actor[:150], action="accept_moodle", reason=reason[:500])
 
 

@@ -15,6 +15,7 @@ import pytest
 from botocore import exceptions as aws
 from botocore.parsers import ResponseParserError
 from django.conf import settings as django_settings
+from django.test import override_settings
 
 from emailoffload.dashboard import reasons, words
 from emailoffload.delivery import errors, health, rate, transport
@@ -261,9 +262,9 @@ def _proxy(start: Start, monkeypatch: pytest.MonkeyPatch, certificate: Any) -> O
 
 
 def _hangs(start: Start, monkeypatch: pytest.MonkeyPatch, certificate: Any) -> Outcome:
-    monkeypatch.setattr(django_settings, "SES_READ_TIMEOUT_SECONDS", 0.2)
-    start(b"")
-    return tried()
+    with override_settings(SES_READ_TIMEOUT_SECONDS=0.2):
+        start(b"")
+        return tried()
 
 
 def _answers(answer: bytes) -> Callable[..., Outcome]:

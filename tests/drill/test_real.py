@@ -113,7 +113,8 @@ def test_stopped_in_the_middle_it_leaves_nothing_behind_and_has_touched_nothing_
         "EMAIL_URL": f"smtp://{here}",
     }
     process = subprocess.Popen(
-        [sys.executable, "manage.py", "drill", "--only", "normal"],
+        # A shell that started the suite in the background has told all its children to ignore Ctrl-C.
+        ["env", "--default-signal=INT", sys.executable, "manage.py", "drill", "--only", "normal"],
         cwd=configured.BASE_DIR, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         start_new_session=True,
     )  # fmt: skip

@@ -174,7 +174,9 @@ def test_a_server_that_does_not_answer_ends_the_pass_within_its_patience(
     assert time.monotonic() - started < 12
     owed.thaw()
     recover_intents(later(1))
-    assert intercept.run().claimed == 3
+    # The server may have carried out, once it was awake, what nobody waited for any more: then these claims are made.
+    intercept.run()
+    assert claim_states().count("claimed") == 3
 
 
 def test_a_pass_that_cannot_read_rows_is_refused_and_not_failed(

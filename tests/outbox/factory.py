@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 
 from emailoffload.outbox import content
@@ -32,6 +33,7 @@ def parts(**changes: Any) -> content.Parts:
     return content.Parts(**values | changes)
 
 
+@transaction.atomic  # as the product stores them: a worker that is at work already sees a mail with its content
 def queue_emails(
     count: int,
     *,

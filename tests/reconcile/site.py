@@ -77,12 +77,6 @@ def cron(
     mail: Callable[[Mail], None] | None = None,
 ) -> None:
     """One run of Moodle's task, `later` seconds from now; it notifies and logs as Moodle does."""
-    moodle.touched |= {
-        "mdl_task_scheduled",
-        "mdl_course_modules_completion",
-        "mdl_notifications",
-        "mdl_task_log",
-    }
     begun = time.time() + later
     common: dict[str, Any] = {
         "prefix": "mdl_",

@@ -233,6 +233,8 @@ def test_on_mariadb_it_works_the_real_site_and_waits_for_nobody(moodle: Moodle, 
         # The name that facts §3.5 gives for this database and prefix.
         cursor.execute("SELECT GET_LOCK('cb6ccfc6581ecd872a51fa146a232a28ccfb9d8d', 0)")
     assert cron.run_reengagement().locked_out and mails == []
+    with other.cursor() as cursor:
+        cursor.execute("SELECT RELEASE_LOCK('cb6ccfc6581ecd872a51fa146a232a28ccfb9d8d')")
     other.close()
     assert cron.run_reengagement().mails == len(mails) == 3
     assert moodle.value("SELECT count(*) FROM mdl_reengagement_inprogress WHERE emailtime = %s", (due,)) == 0
