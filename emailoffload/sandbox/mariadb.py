@@ -91,15 +91,17 @@ def start(*, durable: bool = False, folder: str | None = None, options: tuple[st
     folder = folder or tempfile.mkdtemp(prefix="eo-")
     data, socket = f"{folder}/data", f"{folder}/s"
     user = ["--user=root"] if os.geteuid() == 0 else []
-    if not Path(data).exists():
-        subprocess.run(
-            [_program("mariadb-install-db", "mysql_install_db"), "--no-defaults", *user, f"--datadir={data}",
-             "--auth-root-authentication-method=normal", "--skip-test-db"],
-            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-    # In a shared folder a server that starts removes the temporary tables of those that run.
+    # In a shared folder a server that starts removes the temporary tables of those that run, or are being made.
     temporary = Path(folder) / "tmp"
     temporary.mkdir(exist_ok=True)
+    if not Path(data).exists():
+        made = subprocess.run(
+            [_program("mariadb-install-db", "mysql_install_db"), "--no-defaults", *user, f"--datadir={data}",
+             f"--tmpdir={temporary}", "--auth-root-authentication-method=normal", "--skip-test-db"],
+            check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        if made.returncode:
+            raise RuntimeError(f"MariaDB's data folder could not be made:\n{made.stdout[-2000:]}")
     log = open(f"{folder}/log", "ab")  # noqa: SIM115
     process = subprocess.Popen(
         [_program("mariadbd", "mysqld"), "--no-defaults", *user, f"--datadir={data}", f"--socket={socket}",
