@@ -179,12 +179,12 @@ def _empty(made: Stage) -> None:
 
 def _rules(made: Stage) -> None:
     values = ", ".join(
-        f"('soak {kind.activity}', 1, '', '', {kind.activity}, 'on', 100, '{kind.policy}', '')"
+        f"('soak {kind.activity}', 1, '', '', {kind.activity}, 'on', 100, '{kind.policy}', 'record', '')"
         for kind in KINDS
     )
     made.server.run(
         "INSERT INTO emailoffload_routingrule (name, enabled, source, template, activity_id, mode, percentage,"
-        f" fallback, note) VALUES {values}",
+        f" fallback, suppressed, note) VALUES {values}",
         OURS,
     )
 
