@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from io import StringIO
 from typing import Any
 
@@ -189,27 +189,19 @@ def test_a_queue_whose_policy_does_not_let_the_topic_send_is_named(chain: Chain)
 @pytest.mark.parametrize(
     ("state", "verdict"),
     [
-        (QueueState(), "warning"),
-        (QueueState(polled_at=timezone.now() - timedelta(hours=1)), "problem"),
-        (QueueState(polled_at=timezone.now(), error="It may not be read.", cure="Allow it."), "problem"),
-        (QueueState(polled_at=timezone.now(), waiting=7), "warning"),
-        (
-            QueueState(
-                polled_at=timezone.now(), waiting=7, drained_at=timezone.now() - timedelta(minutes=20)
-            ),
-            "warning",
-        ),
-        (
-            QueueState(polled_at=timezone.now(), waiting=7, drained_at=timezone.now() - timedelta(minutes=2)),
-            "ok",
-        ),
+        (lambda now: QueueState(), "warning"),
+        (lambda now: QueueState(polled_at=now - timedelta(hours=1)), "problem"),
+        (lambda now: QueueState(polled_at=now, error="It may not be read.", cure="Allow it."), "problem"),
+        (lambda now: QueueState(polled_at=now, waiting=7), "warning"),
+        (lambda now: QueueState(polled_at=now, waiting=7, drained_at=now - timedelta(minutes=20)), "warning"),
+        (lambda now: QueueState(polled_at=now, waiting=7, drained_at=now - timedelta(minutes=2)), "ok"),
     ],
     ids=["never read", "not read any more", "unreadable", "never empty", "long not empty", "just behind"],
 )
 def test_events_that_nobody_reads_or_that_pile_up_are_a_finding(
-    ways: Any, state: QueueState, verdict: str
+    ways: Any, state: Callable[[datetime], QueueState], verdict: str
 ) -> None:
-    queuestate.save(state)
+    queuestate.save(state(timezone.now()))
     assert events.backlog()[0] == verdict
 
 
