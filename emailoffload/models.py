@@ -1,6 +1,8 @@
-"""Django looks for models here; they live in `outbox`, `policy` and `feedback`."""
+"""Django looks for models here; they live in `outbox`, `policy`, `feedback` and `dashboard`."""
 
+from emailoffload.dashboard.models import Choice, SavedView
 from emailoffload.feedback.models import Alarm, Event, EventProblem, ReputationHour, Suppression
+from emailoffload.outbox.figures import HourCount, LeftRow
 from emailoffload.outbox.models import (
     Attempt,
     AuditEntry,
@@ -20,6 +22,7 @@ __all__ = [
     "Alarm",
     "Attempt",
     "AuditEntry",
+    "Choice",
     "Claim",
     "Content",
     "CopyRule",
@@ -27,12 +30,15 @@ __all__ = [
     "Event",
     "EventProblem",
     "GroupCompany",
+    "HourCount",
     "Lease",
+    "LeftRow",
     "ReconcileFinding",
     "ReputationHour",
     "RoutingRule",
     "RowError",
     "Run",
+    "SavedView",
     "SensitiveTemplate",
     "Shadow",
     "State",

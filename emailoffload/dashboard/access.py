@@ -35,6 +35,10 @@ VIEW_REPUTATION = "emailoffload.view_reputationhour"
 VIEW_ALARM = "emailoffload.view_alarm"
 VIEW_EVENT = "emailoffload.view_event"
 VIEW_EVENTPROBLEM = "emailoffload.view_eventproblem"
+CANCEL_EMAIL = "emailoffload.cancel_email"
+EXPORT_EMAIL = "emailoffload.export_email"
+VIEW_AUDIT = "emailoffload.view_auditentry"
+VIEW_CONFIGURATION = "emailoffload.view_configuration"
 
 NEEDED: dict[str, Promise] = {
     VIEW_EMAIL: _("This page needs the permission to see emails (%(permission)s)."),
@@ -57,6 +61,10 @@ NEEDED: dict[str, Promise] = {
     VIEW_ALARM: _("This page needs the permission to see alarms (%(permission)s)."),
     VIEW_EVENT: _("This page needs the permission to see events (%(permission)s)."),
     VIEW_EVENTPROBLEM: _("This page needs the permission to see unreadable events (%(permission)s)."),
+    CANCEL_EMAIL: _("Stopping a mail needs the permission to cancel emails (%(permission)s)."),
+    EXPORT_EMAIL: _("Exporting mails needs the permission to export emails (%(permission)s)."),
+    VIEW_AUDIT: _("This page needs the permission to see the audit log (%(permission)s)."),
+    VIEW_CONFIGURATION: _("This page needs the permission to see the settings (%(permission)s)."),
 }
 WHOLE_SITE: Promise = _(
     "This page is about the whole site. Your account sees only what belongs to its companies."

@@ -8,14 +8,12 @@ from typing import Any
 from django import template
 from django.conf import settings
 from django.contrib.humanize.templatetags.humanize import naturaltime
-from django.urls import reverse
 from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 
-from emailoffload.dashboard import companies, reasons, words
+from emailoffload.dashboard import companies, nav, reasons, words
 
 register = template.Library()
 NOTHING = mark_safe('<span class="none">–</span>')
@@ -66,30 +64,14 @@ def outcome_badge(outcome: str) -> SafeString:
     )
 
 
-NAV = {
-    "overview": (gettext_lazy("Overview"), {"overview", "pause"}),
-    "emails": (gettext_lazy("Emails"), {"emails", "email", "email-preview", "email-resend"}),
-    "users": (gettext_lazy("Users"), {"users", "user"}),
-    "fallbacks": (gettext_lazy("Fallbacks"), {"fallbacks", "fallback-group"}),
-    "events": (gettext_lazy("Events"), {"events", "event-problems", "event-problem"}),
-    "suppressions": (gettext_lazy("Suppressions"), {"suppressions", "suppression", "suppression-add"}),
-    "reconciliation": (gettext_lazy("Reconciliation"), {"reconciliation"}),
-    "copies": (gettext_lazy("Copies"), {"copies"}),
-    "routing": (gettext_lazy("Routing"), {"routing", "shadows"}),
-    "reputation": (gettext_lazy("Reputation"), {"reputation"}),
-    "alarms": (gettext_lazy("Alarms"), {"alarms"}),
-    "runs": (gettext_lazy("Runs"), {"runs"}),
-}
-
-
-@register.simple_tag(takes_context=True)
-def nav_link(context: dict[str, Any], name: str) -> SafeString:
-    """One entry of the main navigation; marked as the present one on its own pages."""
-    label, pages = NAV[name]
-    match = getattr(context.get("request"), "resolver_match", None)
-    here = match is not None and match.url_name in pages
-    current = mark_safe(' aria-current="page"') if here else ""
-    return format_html('<li><a href="{}"{}>{}</a></li>', reverse(name), current, label)
+@register.inclusion_tag("offload/_nav.html", takes_context=True)
+def navigation(context: dict[str, Any]) -> dict[str, Any]:
+    """The main navigation for the viewer, and the pages of the section that is open."""
+    request = context["request"]
+    match = getattr(request, "resolver_match", None)
+    page = match.url_name or "" if match is not None else ""
+    found = nav.of(request.user, page)
+    return {"navigation": found, "records": request.user.is_staff}
 
 
 @register.simple_tag

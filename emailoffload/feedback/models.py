@@ -71,6 +71,7 @@ class Event(models.Model):
             models.Index(fields=["email", "at"], name="event_email"),
             models.Index(fields=["address", "type", "at"], name="event_address"),
             models.Index(fields=["match_again_at"], name="event_unmatched"),
+            models.Index(fields=["message_id"], name="event_message"),
         ]
 
     def __str__(self) -> str:

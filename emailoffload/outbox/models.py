@@ -174,6 +174,8 @@ class Email(models.Model):
         permissions = [
             ("resend_email", _("Can resend an email")),
             ("handle_fallback", _("Can deal with mails that did not go by the cloud")),
+            ("cancel_email", _("Can cancel an email that has not left")),
+            ("export_email", _("Can export emails as CSV")),
         ]
         indexes = [
             models.Index(fields=["state", "next_try_at"], name="email_due"),
@@ -184,6 +186,7 @@ class Email(models.Model):
             models.Index(fields=["company_id", "-id"], name="email_company"),
             models.Index(fields=["state", "-id"], name="email_state"),
             models.Index(fields=["sensitive", "erased_at"], name="email_unerased"),
+            models.Index(fields=["state_at"], name="email_state_at"),
         ]
 
     def __str__(self) -> str:
@@ -298,7 +301,10 @@ class State(models.Model):
     class Meta:
         verbose_name = _("shared state")
         verbose_name_plural = _("shared states")
-        permissions = [("pause", _("Can pause and resume claiming and sending"))]
+        permissions = [
+            ("pause", _("Can pause and resume claiming and sending")),
+            ("view_configuration", _("Can see the effective settings and the doctor's findings")),
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -319,6 +325,11 @@ class AuditEntry(models.Model):
         verbose_name = _("audit entry")
         verbose_name_plural = _("audit entries")
         ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["actor", "-id"], name="audit_actor"),
+            models.Index(fields=["action", "-id"], name="audit_action"),
+            models.Index(fields=["object_type", "object_id"], name="audit_object"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.action} by {self.actor}"

@@ -125,12 +125,16 @@ def test_the_groups_see_what_their_roles_need() -> None:
     fifth = import_module("emailoffload.migrations.0009_reconciliation")
     sixth = import_module("emailoffload.migrations.0011_feedback_roles")
     fifth.extend_roles(apps, None)
+    sixth.extend_roles(apps, None)
+    seventh = import_module("emailoffload.migrations.0013_dashboard_roles")
+    seventh.extend_roles(apps, None)
     for name, models in first.ROLES.items():
         found = set(Group.objects.get(name=name).permissions.values_list("codename", flat=True))
         added = {codename for codename, _model in [*second.ROLES[name], *third.ROLES[name]]}
         added |= {"handle_fallback"} if name in fourth.ROLES else set()
         added |= {"view_reconcilefinding"} if name in fifth.ROLES else set()
         added |= {codename for codename, _model in sixth.ROLES[name]}
+        added |= {codename for codename, _model in seventh.ROLES[name]}
         assert found == {f"view_{model}" for model in models} | added
     assert not Group.objects.get(name="Auditors").permissions.filter(codename="view_content").exists()
 

@@ -292,17 +292,23 @@ def test_the_keyboard_reaches_the_content_first(visit: Any) -> None:
 
 
 @pytest.mark.parametrize(("look", "width"), [("light", 1280), ("dark", 1280), ("light", 1920)])
-def test_all_tabs_stand_in_one_row_of_their_own(visit: Any, look: str, width: int) -> None:
+def test_the_sections_stand_in_one_row_and_the_pages_of_the_open_one_in_another(
+    visit: Any, look: str, width: int
+) -> None:
     make_user("superuser", "ada")
     ada: Visitor = visit(look, viewport={"width": width, "height": 800})
     ada.log_in("ada", "/reconciliation/")
-    tabs = ada.page.locator("header nav a")
-    expect(tabs.last).to_be_visible()
-    places = [box for each in tabs.all() if (box := each.bounding_box())]
-    assert len(places) == 13
-    assert {place["y"] for place in places} == {places[0]["y"]}
+    rows = []
+    for row in ("sections", "entries"):
+        links = ada.page.locator(f"header nav.{row} a")
+        expect(links.last).to_be_visible()
+        places = [box for each in links.all() if (box := each.bounding_box())]
+        assert len(places) > 2
+        assert {place["y"] for place in places} == {places[0]["y"]}
+        rows.append(places[0])
     search = ada.page.get_by_role("search").first.bounding_box()
-    assert search and search["y"] + search["height"] <= places[0]["y"]
+    assert search and search["y"] + search["height"] <= rows[0]["y"]
+    assert rows[0]["y"] + rows[0]["height"] <= rows[1]["y"]
     ada.check()
     ada.picture(f"tabs-{width}-{look}")
 

@@ -1,0 +1,67 @@
+"""Rows that the dashboard's figures are read from: hourly counts, and rows that stayed with Moodle.
+
+Counting ten million emails takes seconds (perf-facts); the worker keeps these counts, and `rollups` says how.
+Times are aware datetimes.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class HourCount(models.Model):
+    """How many things of one kind began in an hour, by source, company and what they are now.
+
+    Kinds: `email` (hour of `Email.created_at`, key: state), `claim` (hour of `Claim.created_at`, key: state),
+    `left` (hour of `LeftRow.first_seen`, key: reason).
+    """
+
+    kind = models.CharField(_("kind"), max_length=8)
+    hour = models.DateTimeField(_("hour"))
+    """Its beginning."""
+    source = models.CharField(_("source"), max_length=30)
+    company_id = models.BigIntegerField(_("company"), default=0)
+    """0: of no company, or of none that is known."""
+    key = models.CharField(_("what it is now"), max_length=60)
+    number = models.PositiveIntegerField(_("number"))
+
+    class Meta:
+        verbose_name = _("hourly count")
+        verbose_name_plural = _("hourly counts")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["kind", "hour", "source", "company_id", "key"], name="hour_count_once"
+            )
+        ]
+        indexes = [models.Index(fields=["kind", "company_id", "hour"], name="hour_count_company")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.hour:%Y-%m-%d %H} {self.key}"
+
+
+class LeftRow(models.Model):
+    """A row of Moodle's that was due and that we left to Moodle, with the reason that held when last seen."""
+
+    source = models.CharField(_("source"), max_length=30)
+    row_id = models.BigIntegerField(_("row in Moodle"))
+    due_at = models.DateTimeField(_("due"))
+    reason = models.CharField(_("reason"), max_length=60)
+    """A code of `sources.reasons`."""
+    detail = models.CharField(_("detail"), max_length=255, blank=True, default="")
+    template = models.CharField(_("template"), max_length=100, blank=True, default="")
+    user_id = models.BigIntegerField(_("user"), null=True, blank=True)
+    activity_id = models.BigIntegerField(_("activity"), null=True, blank=True)
+    course_id = models.BigIntegerField(_("course"), null=True, blank=True)
+    company_id = models.BigIntegerField(_("company"), null=True, blank=True)
+    first_seen = models.DateTimeField(_("first seen"), db_index=True)
+    last_seen = models.DateTimeField(_("last seen"), db_index=True)
+
+    class Meta:
+        verbose_name = _("row left to Moodle")
+        verbose_name_plural = _("rows left to Moodle")
+        constraints = [models.UniqueConstraint(fields=["source", "row_id", "due_at"], name="left_row_once")]
+        indexes = [models.Index(fields=["user_id", "-id"], name="left_row_user")]
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.row_id}: {self.reason}"
