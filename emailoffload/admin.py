@@ -20,6 +20,7 @@ from emailoffload import (
 from emailoffload.admin_scope import ForOwnCompanies
 from emailoffload.dashboard.paging import COUNT_CAP
 from emailoffload.feedback.models import Suppression
+from emailoffload.outbox.figures import LeftRow
 from emailoffload.outbox.models import Attempt, AuditEntry, Claim, Email, Lease, RowError, Run, Shadow, State
 from emailoffload.outbox.reconciliation import ReconcileFinding
 
@@ -115,6 +116,17 @@ class ShadowAdmin(ReadOnly):
     list_filter = ("verdict", "source")
     search_fields = ("=row_id", "=user_id")
     search_help_text = _("Row id or user id")
+
+
+@admin.register(LeftRow)
+class LeftRowAdmin(ReadOnly):
+    """Rows that were due and stayed with Moodle."""
+
+    company = "company_id"
+    list_display = ("id", "source", "row_id", "reason", "user_id", "activity_id", "due_at", "last_seen")
+    list_filter = ("source",)
+    search_fields = ("=user_id",)
+    search_help_text = _("User id")
 
 
 class AttemptInline(admin.TabularInline):  # type: ignore[type-arg]

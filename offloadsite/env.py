@@ -317,6 +317,8 @@ SPECS: tuple[Spec, ...] = (
 )
 # fmt: on
 BY_NAME = {spec.name: spec for spec in SPECS}
+_FROM_FILE: set[str] = set()
+"""Names that the file gave, and not the environment."""
 
 
 class SettingsError(Exception):
@@ -333,7 +335,28 @@ def load_env_file() -> None:
     """Read the file that OFFLOAD_ENV_FILE names, or `.env`; variables that are already set win."""
     path = Path(os.environ.get("OFFLOAD_ENV_FILE", BASE_DIR / ".env"))
     if path.is_file():
+        before = {spec.name for spec in SPECS if spec.name in os.environ}
         environ.Env.read_env(str(path), overwrite=False)
+        _FROM_FILE.update(spec.name for spec in SPECS if spec.name in os.environ and spec.name not in before)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Where a setting's value comes from: `environment`, `file` or `default`; `raw` is never shown for secrets."""
+
+    spec: Spec
+    origin: str
+    raw: str
+
+
+def given() -> list[Given]:
+    """Every setting as this process found it, in the order of the table."""
+    found = []
+    for spec in SPECS:
+        raw = os.environ.get(spec.name, "").strip()
+        origin = "file" if spec.name in _FROM_FILE else "environment"
+        found.append(Given(spec, origin if raw else "default", raw or spec.default or ""))
+    return found
 
 
 def read() -> tuple[dict[str, Any], list[str]]:

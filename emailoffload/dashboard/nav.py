@@ -92,8 +92,10 @@ SECTIONS: Final[tuple[Section, ...]] = (
         _("Operation"),
         (
             Entry("alarms", _("Alarms"), access.VIEW_ALARM, whole_site=True),
-            Entry("runs", _("Runs"), access.VIEW_RUN, whole_site=True),
+            Entry("runs", _("Runs"), access.VIEW_RUN, frozenset({"run"}), whole_site=True),
             Entry("reconciliation", _("Reconciliation"), access.VIEW_EMAIL),
+            Entry("audit", _("Audit"), access.VIEW_AUDIT, whole_site=True),
+            Entry("configuration", _("Settings"), access.VIEW_CONFIGURATION, whole_site=True),
         ),
     ),
 )

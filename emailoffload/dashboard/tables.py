@@ -95,9 +95,9 @@ class RunTable(tables.Table):
         """The kind of pass."""
         return words.kind(value)
 
-    def render_started_at(self, value: Any) -> SafeString:
-        """When it began."""
-        return when(value)
+    def render_started_at(self, value: Any, record: Run) -> SafeString:
+        """When it began; it leads to the pass."""
+        return format_html('<a href="{}">{}</a>', reverse("run", args=[record.pk]), when(value))
 
     def render_took(self, record: Run) -> str:
         """Seconds from start to end; nothing while it runs."""

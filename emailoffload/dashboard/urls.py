@@ -5,6 +5,8 @@ from django.urls import path
 
 from emailoffload.dashboard import (
     alarms,
+    audit,
+    configuration,
     copies,
     events,
     fallbacks,
@@ -14,6 +16,7 @@ from emailoffload.dashboard import (
     reputation,
     resend,
     routing,
+    runs,
     shadows,
     suppressions,
     users,
@@ -44,7 +47,10 @@ urlpatterns = [
     path("suppressions/add/", suppressions.AddSuppressionPage.as_view(), name="suppression-add"),
     path("suppressions/<int:pk>/", suppressions.SuppressionPage.as_view(), name="suppression"),
     path("reconciliation/", reconciliation.ReconciliationPage.as_view(), name="reconciliation"),
-    path("runs/", views.RunsPage.as_view(), name="runs"),
+    path("runs/", runs.RunsPage.as_view(), name="runs"),
+    path("runs/<int:pk>/", runs.RunPage.as_view(), name="run"),
+    path("audit/", audit.AuditPage.as_view(), name="audit"),
+    path("settings/", configuration.ConfigurationPage.as_view(), name="configuration"),
     path("events/", events.EventsPage.as_view(), name="events"),
     path("events/problems/", events.ProblemsPage.as_view(), name="event-problems"),
     path("events/problems/<int:pk>/", events.ProblemPage.as_view(), name="event-problem"),

@@ -19,11 +19,11 @@ from django.views.generic import TemplateView
 from emailoffload.dashboard import access, known, links, overview, paging, preview, suppressed, words
 from emailoffload.dashboard.filters import EmailFilter
 from emailoffload.dashboard.resend import family
-from emailoffload.dashboard.tables import EmailTable, RunTable
+from emailoffload.dashboard.tables import EmailTable
 from emailoffload.dashboard.timeline import entries, reports
 from emailoffload.dashboard.verdicts import verdict
 from emailoffload.outbox import scope
-from emailoffload.outbox.models import Email, Run
+from emailoffload.outbox.models import Email
 
 PAGE_SIZE = 50
 ATTEMPTS_SHOWN = 200
@@ -110,33 +110,6 @@ class EmailPage(Page):
             timeline=entries(email, attempts, told, of_it),
             links=links.moodle(email.claim),
             reminder=words.reminder(email.claim.ordinal, email.claim.is_last),
-            **kwargs,
-        )
-
-
-class RunsPage(Page):
-    """Passes of the worker, newest first; they concern the whole site."""
-
-    template_name = "offload/runs.html"
-    permissions = (access.VIEW_RUN,)
-    whole_site = True
-
-    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        """One page of passes, of one kind if the address names it."""
-        params = self.request.GET
-        rows = Run.objects.all()
-        kind = params.get("kind", "")
-        if kind in overview.KINDS:
-            rows = rows.filter(kind=kind)
-        found = paging.page(rows, params, PAGE_SIZE)
-        return super().get_context_data(
-            table=RunTable(found.rows),
-            page=found,
-            kind=kind,
-            kinds=overview.KINDS,
-            older=links.with_key(params, "before", found.older_than),
-            newer=links.with_key(params, "after", found.newer_than),
-            newest=links.without_keys(params),
             **kwargs,
         )
 

@@ -24,6 +24,8 @@ def wanted() -> dict[str, tuple[str, str]]:
         f"{NAME}alarms": (f"{MODULE}.alarms", every_minute),
         f"{NAME}reconcile": (f"{MODULE}.reconcile", "17 * * * *"),
     }
+    # By its name only: what people can do stands above the worker, and the doctor is one of these.
+    table[f"{NAME}checkup"] = ("emailoffload.actions.checkup.take", "43 * * * *")
     # Also without SES's list: what is suppressed for a while ends.
     table[f"{NAME}suppressions"] = (f"{MODULE}.suppressions", "*/5 * * * *")
     if feedback.configured():

@@ -11,6 +11,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.test import Client
 
 from emailoffload.dashboard import people
+from emailoffload.outbox.figures import LeftRow
 from emailoffload.outbox.models import Attempt, AuditEntry
 from emailoffload.outbox.reconciliation import ReconcileFinding
 from emailoffload.policy.models import CopyRule, GroupCompany
@@ -40,6 +41,9 @@ SCOPED: dict[str, list[str]] = {
     "reconcilefinding": [
         "user_id={user}", "company_id={company}", "verdict__exact=touched", "source__exact=iomad_queue",
         "claim__id__exact={claim}", "claim__user_name__startswith=F", "o=1", "_facets=True",
+    ],
+    "leftrow": [
+        "q={user}", "user_id={user}", "company_id={company}", "source__exact=iomad_queue", "o=1", "_facets=True",
     ],
     "copyrule": ["q=rule", "company_id={company}", "_facets=True"],
 }  # fmt: skip
@@ -97,6 +101,8 @@ def scope_others(name: str, world: World) -> list[int]:
     if name == "reconcilefinding":
         rows = ReconcileFinding.objects.filter(claim__in=[email.claim_id for email in emails])
         return list(rows.values_list("pk", flat=True))
+    if name == "leftrow":
+        return list(LeftRow.objects.exclude(company_id=OWN).values_list("pk", flat=True))
     if name == "attempt":
         return list(Attempt.objects.filter(email__in=emails).values_list("pk", flat=True))
     return [email.claim_id if name == "claim" else email.pk for email in emails]

@@ -9,6 +9,7 @@ from django.test import Client
 from django.utils import timezone
 
 from emailoffload.feedback.models import Suppression
+from emailoffload.outbox.figures import LeftRow
 from emailoffload.outbox.models import Claim, Email, Lease, RowError, State
 from emailoffload.outbox.states import EmailState
 from emailoffload.policy.models import CopyRule, GroupCompany
@@ -64,6 +65,11 @@ def mails_of(company: int | None, user_id: int, word: str) -> list[Email]:
             company_name=f"{word} Ltd" if company else "",
             note=f"{word} note",
         )
+        LeftRow.objects.create(
+            source=claim.source, row_id=claim.row_id, due_at=claim.due_at, reason=f"{word}Left", user_id=user_id,
+            activity_id=claim.activity_id, course_id=claim.course_id, company_id=company,
+            first_seen=timezone.now(), last_seen=timezone.now(), detail=f"{word} left",
+        )  # fmt: skip
         make_finding(claim, closed_at=timezone.now() if state == EmailState.QUEUED else None)
         mails.append(
             make_email(
@@ -116,6 +122,7 @@ class World:
         """Make the site one that never had anything of others."""
         claims = {email.claim_id for email in self.others}
         Suppression.objects.filter(pk__in=[row.pk for row in self.foreign]).delete()
+        LeftRow.objects.exclude(company_id=OWN).delete()
         Email.objects.filter(pk__in=[email.pk for email in self.others]).delete()
         Claim.objects.filter(pk__in=claims).delete()
         RowError.objects.all().delete()

@@ -14,6 +14,7 @@ import pytest
 from django.core.management import call_command
 from django.db import DataError
 from django.utils import timezone
+from django.utils.module_loading import import_string
 from django_q.models import OrmQ, Schedule
 
 from emailoffload.worker import dispatch, lease, schedules, stopping, tasks
@@ -33,6 +34,7 @@ EXPECTED = {
     ("Email Offload: alarms", "alarms", "* * * * *", -1),
     ("Email Offload: suppressions", "suppressions", "*/5 * * * *", -1),
     ("Email Offload: reconcile", "reconcile", "17 * * * *", -1),
+    ("Email Offload: checkup", "take", "43 * * * *", -1),
     ("Email Offload: dispatch 1", "dispatch", "* * * * *", -1),
     ("Email Offload: dispatch 2", "dispatch", "* * * * *", -1),
 }
@@ -60,7 +62,7 @@ def test_changed_doubled_and_superfluous_schedules_are_put_right_and_others_are_
 
 def test_every_scheduled_function_exists() -> None:
     for func, _ in schedules.wanted().values():
-        assert callable(getattr(tasks, func.rpartition(".")[2]))
+        assert callable(import_string(func))
 
 
 def test_the_command_makes_the_schedules_right() -> None:
