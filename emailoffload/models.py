@@ -2,7 +2,7 @@
 
 from emailoffload.dashboard.models import Choice, SavedView
 from emailoffload.feedback.models import Alarm, Event, EventProblem, ReputationHour, Suppression
-from emailoffload.outbox.figures import HourCount, LeftRow
+from emailoffload.outbox.figures import HourChange, HourCount, LeftRow
 from emailoffload.outbox.models import (
     Attempt,
     AuditEntry,
@@ -30,6 +30,7 @@ __all__ = [
     "Event",
     "EventProblem",
     "GroupCompany",
+    "HourChange",
     "HourCount",
     "Lease",
     "LeftRow",

@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy
 from emailoffload.actions.release import release
 from emailoffload.actions.settle import Decision, settle
 from emailoffload.delivery import smtp
+from emailoffload.outbox import hourchanges
 from emailoffload.outbox.models import AuditEntry, Claim, Content, Email
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.worker import smtp_route
@@ -89,6 +90,7 @@ def _retry(ids: Sequence[int], actor: str, reason: str) -> Acted:
             state=S.QUEUED, state_at=now, route="ses", reason="", detail="", next_try_at=now,
             deadline_at=now + timedelta(seconds=settings.SEND_DEADLINE_SECONDS),
         )  # fmt: skip
+        hourchanges.emails(todo)
         _audit("retry", todo, actor, reason)
     acted.done = len(todo)
     _count(acted, len(ours - stored), _("What it said is no longer stored."))
@@ -136,6 +138,7 @@ def _dismiss(ids: Sequence[int], actor: str, reason: str) -> Acted:
         )
         todo = set(free.values_list("pk", flat=True))
         Email.objects.filter(pk__in=todo).update(state=S.CANCELLED, state_at=now, reason=DEALT_WITH)
+        hourchanges.emails(todo)
         _audit("dismiss", todo, actor, reason)
     acted = Acted(len(todo))
     _count(acted, len(set(ids) - todo), _("It has moved on meanwhile."))

@@ -256,7 +256,7 @@ def _match(wanted: dict[Any, tuple[str, str, str]]) -> dict[Any, int]:
     return found
 
 
-_NEEDED = (*reported.COLUMNS, "claim", "route", "sensitive", "company_id", "lease", "leased_until")
+_NEEDED = (*reported.COLUMNS, "claim", "route", "sensitive", "company_id", "created_at", "lease", "leased_until")
 """Columns of emails that are looked at, or written."""
 
 

@@ -42,6 +42,18 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='HourChange',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('kind', models.CharField(max_length=8, verbose_name='kind')),
+                ('hour', models.DateTimeField(verbose_name='hour')),
+            ],
+            options={
+                'verbose_name': 'change of an hour',
+                'verbose_name_plural': 'changes of hours',
+            },
+        ),
+        migrations.CreateModel(
             name='LeftRow',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -99,10 +111,6 @@ class Migration(migrations.Migration):
             index=models.Index(fields=['object_type', 'object_id'], name='audit_object'),
         ),
         migrations.AddIndex(
-            model_name='email',
-            index=models.Index(fields=['state_at'], name='email_state_at'),
-        ),
-        migrations.AddIndex(
             model_name='event',
             index=models.Index(fields=['message_id'], name='event_message'),
         ),
@@ -110,6 +118,10 @@ class Migration(migrations.Migration):
             model_name='choice',
             name='user',
             field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='offload_choices', to=settings.AUTH_USER_MODEL, verbose_name='user'),
+        ),
+        migrations.AddIndex(
+            model_name='hourchange',
+            index=models.Index(fields=['kind', 'hour'], name='hour_change'),
         ),
         migrations.AddIndex(
             model_name='hourcount',

@@ -9,6 +9,8 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+EMAILS, CLAIMS, LEFT = KINDS = ("email", "claim", "left")
+
 
 class HourCount(models.Model):
     """How many things of one kind began in an hour, by source, company and what they are now.
@@ -38,6 +40,24 @@ class HourCount(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.hour:%Y-%m-%d %H} {self.key}"
+
+
+class HourChange(models.Model):
+    """A note that something which began in an hour has changed, so that the hour must be counted anew.
+
+    Written by `outbox.hourchanges` in the transaction of the change, taken away by the pass that has counted the hour.
+    """
+
+    kind = models.CharField(_("kind"), max_length=8)
+    hour = models.DateTimeField(_("hour"))
+
+    class Meta:
+        verbose_name = _("change of an hour")
+        verbose_name_plural = _("changes of hours")
+        indexes = [models.Index(fields=["kind", "hour"], name="hour_change")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.hour:%Y-%m-%d %H}"
 
 
 class LeftRow(models.Model):

@@ -22,7 +22,8 @@ from django.db.models import Case, Value, When
 from django.utils import timezone
 
 from emailoffload.moodle.targets import TARGETS
-from emailoffload.outbox import bulk, content, deadlocks
+from emailoffload.outbox import bulk, content, deadlocks, hourchanges
+from emailoffload.outbox.figures import CLAIMS, EMAILS, LeftRow
 from emailoffload.outbox.models import Claim, Content, Email, Run
 from emailoffload.outbox.states import ADDRESS_SUPPRESSED, ClaimState, EmailState
 from emailoffload.sources import reasons
@@ -161,6 +162,7 @@ def _store(candidates: Sequence[Candidate], run: Run | None, sealed: Sealed) -> 
             for _ in candidate.mails:
                 next(owners)["claim_id"] = claim_id
         store_emails(emails, [body for candidate in candidates for body in sealed[candidate.row_id]])
+        hourchanges.began(CLAIMS, [now] if claims else [])
     return {
         candidate.row_id: Stored(claim_id, candidate)
         for claim_id, candidate in zip(claim_ids, candidates, strict=True)
@@ -170,6 +172,7 @@ def _store(candidates: Sequence[Candidate], run: Run | None, sealed: Sealed) -> 
 def store_emails(emails: Sequence[bulk.Row], sealed: Sequence[tuple[str, bytes]]) -> list[int]:
     """Insert new emails with what they say, as `content.seal` gave it; returns their ids. Call it in a transaction."""
     ids = bulk.insert_with_ids(Email, emails)
+    hourchanges.began(EMAILS, {row["created_at"] for row in emails})
     part: list[bulk.Row] = []
     size = 0
     for email_id, (key_id, body) in zip(ids, sealed, strict=True):
@@ -277,12 +280,34 @@ def _settle(won: Collection[int], lost: Collection[int]) -> int:
             if claimed < len(won):
                 promised = promised.filter(claim__state=ClaimState.CLAIMED)
             promised.update(state=_PROMISED, state_at=now)
+            hourchanges.claims(won)
+            hourchanges.emails_of(won)
+            _no_longer_left(won)
         if lost:
             _lose(lost, now, "")
     return claimed
 
 
+def _no_longer_left(won: Collection[int]) -> None:
+    """Delete the records that these rows were left to Moodle (`worker.left`).
+
+    By their ids, which an ordinary read finds: to delete by what hardly ever is there would lock the gaps.
+    """
+    claims = Claim.objects.filter(pk__in=won, state=ClaimState.CLAIMED)
+    rows: dict[str, set[tuple[int, dt.datetime]]] = {}
+    for source, row_id, due_at in claims.values_list("source", "row_id", "due_at"):
+        rows.setdefault(source, set()).add((row_id, due_at))
+    for source, keys in rows.items():
+        known = LeftRow.objects.filter(source=source, row_id__in={row_id for row_id, _ in keys})
+        ids = [pk for pk, *key in known.values_list("pk", "row_id", "due_at") if (key[0], key[1]) in keys]
+        if ids:
+            hourchanges.left_rows(ids)
+            LeftRow.objects.filter(pk__in=ids).delete()
+
+
 def _lose(claim_ids: Collection[int], now: dt.datetime, note: str) -> None:
+    hourchanges.claims(claim_ids)
+    hourchanges.emails_of(claim_ids)
     Email.objects.filter(claim__in=claim_ids, state=EmailState.PREPARED).delete()
     Claim.objects.filter(pk__in=claim_ids, state__in=[ClaimState.INTENDED, ClaimState.DROPPED]).update(
         state=ClaimState.LOST, settled_at=now, intent_key=None, note=note
@@ -347,9 +372,12 @@ def drop(claim_ids: Collection[int], note: str) -> int:
     Their mails stay *prepared* for a while (`forget_dropped`), because a process that was stopped between
     intent and claim might still wake up and claim the row: recovery looks at dropped claims again.
     """
-    return Claim.objects.filter(pk__in=claim_ids, state=ClaimState.INTENDED).update(
-        state=ClaimState.DROPPED, settled_at=timezone.now(), intent_key=None, note=note
-    )
+    with transaction.atomic():
+        dropped = Claim.objects.filter(pk__in=claim_ids, state=ClaimState.INTENDED).update(
+            state=ClaimState.DROPPED, settled_at=timezone.now(), intent_key=None, note=note
+        )
+        hourchanges.claims(claim_ids)
+    return dropped
 
 
 def forget_dropped(before: dt.datetime) -> int:
@@ -359,5 +387,7 @@ def forget_dropped(before: dt.datetime) -> int:
             state=EmailState.PREPARED, claim__state=ClaimState.DROPPED, claim__settled_at__lt=before
         ).values_list("pk", flat=True)[:1000]
     )
-    Email.objects.filter(pk__in=ids, state=EmailState.PREPARED).delete()
+    with transaction.atomic():
+        hourchanges.emails(ids)
+        Email.objects.filter(pk__in=ids, state=EmailState.PREPARED).delete()
     return len(ids)

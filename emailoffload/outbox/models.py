@@ -186,7 +186,6 @@ class Email(models.Model):
             models.Index(fields=["company_id", "-id"], name="email_company"),
             models.Index(fields=["state", "-id"], name="email_state"),
             models.Index(fields=["sensitive", "erased_at"], name="email_unerased"),
-            models.Index(fields=["state_at"], name="email_state_at"),
         ]
 
     def __str__(self) -> str:

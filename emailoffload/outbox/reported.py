@@ -12,7 +12,8 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
-from emailoffload.outbox import erasure
+from emailoffload.outbox import erasure, hourchanges
+from emailoffload.outbox.figures import EMAILS
 from emailoffload.outbox.models import Attempt, Email
 from emailoffload.outbox.states import TRANSITIONS, EmailState
 from emailoffload.outbox.transitions import INTERRUPTED, sql_time, update_each
@@ -69,6 +70,7 @@ def apply(reports: Sequence[tuple[Email, Reported]], now: datetime) -> list[Emai
             in_flight.append(email.pk)
     _write(moved, "lease = '', leased_until = NULL")
     _write(stayed, "")
+    hourchanges.began(EMAILS, [email.created_at for email in moved])
     if in_flight:
         Attempt.objects.filter(email__in=in_flight, outcome="in_flight").update(
             outcome="unknown", error_code=INTERRUPTED, finished_at=now

@@ -1,7 +1,7 @@
 """The dashboard's figures, read from the hourly counts (`figures.HourCount`) and never from ten million rows.
 
-Kinds: `email` (hour of `Email.created_at`, key: state), `claim` (hour of `Claim.created_at`, key: state), `left` (hour of
-`LeftRow.first_seen`, key: reason). How the counts are kept is in `outbox.counting` and `worker.rollups`.
+Kinds: `email` (hour of `Email.created_at`, key: state), `claim` (hour of `Claim.created_at`, key: state), `left`
+(hour of `LeftRow.first_seen`, key: reason). How the counts are kept is in `outbox.counting` and `worker.rollups`.
 
 Every period is half-open and made of whole hours of UTC: **an hour belongs to the period in which it begins**, so that
 periods that follow each other count nothing twice and forget nothing. `whole_hours` says which moments a period really

@@ -15,6 +15,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import F, Q
 
+from emailoffload.outbox import hourchanges
 from emailoffload.outbox.models import Attempt, Email
 from emailoffload.outbox.states import EmailState, sources_of
 
@@ -56,7 +57,11 @@ def move(
     query = Email.objects.filter(pk__in=ids, state__in=sources_of(new))
     if lease is not None:
         query = query.filter(lease=lease)
-    return query.update(state=new, state_at=now, **{"lease": "", "leased_until": None} | columns)
+    with transaction.atomic():
+        moved = query.update(state=new, state_at=now, **{"lease": "", "leased_until": None} | columns)
+        if moved:
+            hourchanges.emails(ids)
+    return moved
 
 
 def lease_due(
@@ -130,6 +135,7 @@ def mark_sending(
             won = set(still.values_list("pk", flat=True))
         if won:
             _begin_attempts(won, holder, now, route)
+            hourchanges.emails(won)
     return won
 
 
@@ -166,6 +172,7 @@ def record(ended: Sequence[Ended], lease: str, holder: str, *, now: datetime) ->
         if others:
             _record_others(others, lease, now)
         _record_attempts(ended, holder)
+        hourchanges.emails([item.email_id for item in ended])
 
 
 def _record_accepted(accepted: Sequence[Ended], now: datetime) -> None:

@@ -31,7 +31,7 @@ from django.utils import timezone
 from emailoffload.delivery import smtp
 from emailoffload.moodle.claims import ClaimUnknown, RowsLocked
 from emailoffload.moodle.errors import MoodleProblem, check_reachable, translated
-from emailoffload.outbox import content, deadlocks
+from emailoffload.outbox import content, deadlocks, hourchanges
 from emailoffload.outbox.models import Claim, Email
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.worker import handback, killpoints, lease, overdue, runs, smtp_route, stopping
@@ -221,4 +221,5 @@ def _hold(cases: Sequence[Case], refused: dict[int, handback.Released]) -> int:
             failed = list(free.filter(state=S.FAILED, reason=cause).values_list("pk", flat=True))
             held += Email.objects.filter(pk__in=queued, state=S.QUEUED, lease="").update(**new)
             held += Email.objects.filter(pk__in=failed, state=S.FAILED, reason=cause).update(**new)
+            hourchanges.emails([*queued, *failed])
     return held

@@ -38,7 +38,7 @@ from django.utils.translation import gettext as _
 from emailoffload.moodle import claims, cronlock
 from emailoffload.moodle.errors import MoodleProblem, TaskMissing
 from emailoffload.moodle.targets import REENGAGEMENT
-from emailoffload.outbox import deadlocks, transitions
+from emailoffload.outbox import deadlocks, hourchanges, transitions
 from emailoffload.outbox.models import Attempt, AuditEntry, Claim, Email
 from emailoffload.outbox.states import LEFT as LEFT_STATES
 from emailoffload.outbox.states import ClaimState, EmailState
@@ -256,13 +256,18 @@ def _give_back(reserved: Sequence[Claim]) -> set[int]:
     return back
 
 
+def too_late(claim: Claim, now: dt.datetime) -> bool:
+    """Whether Moodle's next run would drop the claim's reminder instead of sending it: the two-day rule."""
+    last_chance = now - dt.timedelta(seconds=TWO_DAYS - settings.MOODLE_CRON_PERIOD_SECONDS)
+    return claim.source == REENGAGEMENT and claim.due_at < last_chance
+
+
 def _reserve(claim_ids: Sequence[int], locks: _Locks) -> tuple[list[Claim], dict[int, Released]]:
     """Take claims and their mails out of everybody's reach; the others get an outcome that says why not.
 
     What needs a lock is judged anew: a claim whose mail was being sent when the locks were taken may be free by now.
     """
     now = timezone.now()
-    last_chance = now - dt.timedelta(seconds=TWO_DAYS - settings.MOODLE_CRON_PERIOD_SECONDS)
     refused: dict[int, Released] = {}
     with transaction.atomic():
         locked = Claim.objects.select_for_update().filter(pk__in=claim_ids).order_by("pk")
@@ -285,7 +290,7 @@ def _reserve(claim_ids: Sequence[int], locks: _Locks) -> tuple[list[Claim], dict
             elif claim.state != ClaimState.CLAIMED:
                 code = NOT_CLAIMED
                 why = _("The claim is %(state)s, not claimed.") % {"state": claim.get_state_display()}
-            elif claim.source == REENGAGEMENT and claim.due_at < last_chance:
+            elif too_late(claim, now):
                 code = TOO_LATE
                 why = _("It is almost two days overdue: Moodle would drop it instead of sending it.")
             elif claim_id in gone or not waiting[claim_id]:
@@ -301,4 +306,5 @@ def _reserve(claim_ids: Sequence[int], locks: _Locks) -> tuple[list[Claim], dict
             lease=f"r{uuid.uuid4().hex}", leased_until=now + dt.timedelta(days=3650)
         )
         Claim.objects.filter(pk__in=ids).update(state=ClaimState.RELEASING, settled_at=now)
+        hourchanges.claims(ids)
     return reserved, refused

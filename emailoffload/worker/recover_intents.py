@@ -11,7 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from emailoffload.moodle import claims
-from emailoffload.outbox import intents
+from emailoffload.outbox import hourchanges, intents
 from emailoffload.outbox.models import Claim, Email
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.worker import late_claims, traces, trust
@@ -107,7 +107,8 @@ def _leave_to_a_person(claim_ids: Collection[int]) -> None:
         state__in=[EmailState.QUEUED, EmailState.FAILED],
         lease="",
     )
-    waiting.update(state=EmailState.FAILED, state_at=timezone.now(), reason=UNCLEAR)
+    if waiting.update(state=EmailState.FAILED, state_at=timezone.now(), reason=UNCLEAR):
+        hourchanges.emails_of(claim_ids)
 
 
 def finish_releases(released: Collection[int], kept: Collection[int], note: str) -> int:
@@ -115,6 +116,14 @@ def finish_releases(released: Collection[int], kept: Collection[int], note: str)
 
     Returns how many were handed back; those that somebody else has settled meanwhile are left as they are.
     """
+    with transaction.atomic():
+        done = _finish_releases(released, kept, note)
+        hourchanges.emails_of(released)
+        hourchanges.claims({*released, *kept})
+    return done
+
+
+def _finish_releases(released: Collection[int], kept: Collection[int], note: str) -> int:
     now = timezone.now()
     done = 0
     if released:

@@ -24,7 +24,7 @@ from django.utils import timezone
 
 from emailoffload.delivery import smtp
 from emailoffload.delivery.errors import Outcome
-from emailoffload.outbox import content, switches, transitions
+from emailoffload.outbox import content, hourchanges, switches, transitions
 from emailoffload.outbox.models import Claim, Content, Email
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.outbox.transitions import Ended
@@ -69,6 +69,7 @@ def want(causes: dict[int, str], now: datetime, *, only_waiting: bool = True) ->
         for cause, ids in by_cause.items():
             done |= set(ids)
             Email.objects.filter(pk__in=ids).update(**set_aside(now), reason=cause)
+        hourchanges.emails(done)
     return done
 
 
@@ -108,18 +109,21 @@ def hold_expired(now: datetime, detail: str, *, all_of_them: bool = False) -> in
     """
     late = wanted() if all_of_them else wanted().filter(deadline_at__lte=now)
     ids = list(late.values_list("pk", flat=True)[:2000])
-    return (
-        wanted()
-        .filter(pk__in=ids)
-        .update(
-            state=S.FAILED,
-            state_at=now,
-            reason=Concat(Value(HELD), F("reason")),
-            detail=detail[:500],
-            lease="",
-            leased_until=None,
+    with transaction.atomic():
+        held = (
+            wanted()
+            .filter(pk__in=ids)
+            .update(
+                state=S.FAILED,
+                state_at=now,
+                reason=Concat(Value(HELD), F("reason")),
+                detail=detail[:500],
+                lease="",
+                leased_until=None,
+            )
         )
-    )
+        hourchanges.emails(ids)
+    return held
 
 
 @dataclass(frozen=True, slots=True)
