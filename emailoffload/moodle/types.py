@@ -104,6 +104,19 @@ class InProgress:
         """The activity that the row belongs to."""
         return self.reengagement
 
+    @property
+    def template(self) -> str:
+        """'': reminders are of no template."""
+        return ""
+
+    @property
+    def course_id(self) -> None:
+        """Only the activity knows its course."""
+
+    @property
+    def company_id(self) -> None:
+        """Only the user has a company."""
+
 
 @dataclass(frozen=True, slots=True)
 class QueueRow:
@@ -122,6 +135,21 @@ class QueueRow:
     def activity_id(self) -> int:
         """0: the mails of the queue belong to no activity."""
         return 0
+
+    @property
+    def template(self) -> str:
+        """IOMAD's name of the kind of mail; '' where the row has none."""
+        return self.templatename or ""
+
+    @property
+    def course_id(self) -> int | None:
+        """The course that the mail is about, if any."""
+        return self.courseid or None
+
+    @property
+    def company_id(self) -> int | None:
+        """The company that the mail belongs to; None where it is unknown (facts §7.6)."""
+        return self.companyid or None
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,6 +159,18 @@ class Row(Protocol):
     def activity_id(self) -> int:
         """The activity that the row belongs to; 0 for none."""
 
+    @property
+    def template(self) -> str:
+        """IOMAD's name of the kind of mail; '' for reminders."""
+
+    @property
+    def course_id(self) -> int | None:
+        """The course, where the row itself names one."""
+
+    @property
+    def company_id(self) -> int | None:
+        """The company, where the row itself names one."""
+
 
 RowT = TypeVar("RowT", bound=Row, contravariant=True)
 

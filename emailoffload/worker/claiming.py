@@ -23,6 +23,7 @@ from emailoffload.sources import reasons
 from emailoffload.sources.protocol import Candidate, Decision, Source
 from emailoffload.worker import handback, killpoints, late_claims, runs
 from emailoffload.worker.intercept_result import InterceptResult
+from emailoffload.worker.left import Left
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Claimer:
         self.may_claim: Callable[[], str] = lambda: ""
         """Asked before each batch: a reason for which nothing more is claimed, or ''."""
         self.result = InterceptResult()
+        self.left = Left(name, self.result.left)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="claim")
         self._batch: Future[None] | None = None
 
@@ -78,7 +80,7 @@ class Claimer:
                 refusal = self.may_claim()
                 if refusal:
                     # Somebody paused, or the breaker opened, while these were rendered.
-                    self.result.left[refusal] += len(few)
+                    self.left.candidates(few, refusal)
                     continue
                 won = self._claim(few, sealed, under_lock=under_lock)
                 self.result.count_claimed(decisions, won)
@@ -93,14 +95,14 @@ class Claimer:
             return self._make(candidates, sealed, None)
         if self.refusal:
             # They were not due yet when the batch was begun.
-            self.result.left[self.refusal] += len(candidates)
+            self.left.candidates(candidates, self.refusal)
             return set()
         with self._locked() as lock:
             ours = lock.acquired and lock.still_held() and lock.binds()
             refusal = self.source.obstacle() if ours else reasons.CRON_RUNNING
             if refusal:
                 self.refusal = refusal
-                self.result.left[refusal] += len(candidates)
+                self.left.candidates(candidates, refusal)
                 return set()
             return self._make(self._as_of_now(candidates), sealed, lock)
 
@@ -126,7 +128,9 @@ class Claimer:
         """Steps 1 to 3 for one batch; `lock` is Moodle's cron lock where the rows are already due."""
         begun = time.time()
         intended = intents.intend(candidates, self.recording.row, sealed)
-        self.result.left.update(intended.left.values())
+        for candidate in candidates:
+            if candidate.row_id in intended.left:
+                self.left.candidate(candidate, intended.left[candidate.row_id])
         if not intended.claims:
             return set()
         killpoints.reached("after_intent")
@@ -151,7 +155,7 @@ class Claimer:
             won = claims.apply(self.name, _swaps(intended.claims.values()))
         except claims.RowsLocked:
             # One locked row must not end the pass: this batch waits for the next one.
-            self.result.left[reasons.ROWS_LOCKED] += len(intended.claims)
+            self.left.candidates((c.candidate for c in intended.claims.values()), reasons.ROWS_LOCKED)
             return set()
         except Error as error:
             # The server refused the statement and nothing was written: these rows can be decided anew at once.
@@ -187,7 +191,7 @@ class Claimer:
         are handed back like any other, if none has.
         """
         if rows:
-            self.result.left[reasons.COMMITTED_LATE] += len(rows)
+            self.left.candidates((intended.claims[row].candidate for row in rows), reasons.COMMITTED_LATE)
             mine = {stored.pk: stored for row, stored in intended.claims.items() if row in rows}
             settled = intents.give_up(
                 mine,

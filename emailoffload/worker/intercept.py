@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -24,7 +24,7 @@ from emailoffload.outbox import content, switches
 from emailoffload.policy.routing import RoutingRules
 from emailoffload.sources import reasons, registry
 from emailoffload.sources.protocol import Candidate, Clock, Decision, Row, Source
-from emailoffload.worker import claiming, lease, row_errors, runs, stopping, suppressed
+from emailoffload.worker import claiming, lease, left, row_errors, runs, stopping, suppressed
 from emailoffload.worker import shadow as shadows
 from emailoffload.worker.intercept_result import InterceptResult
 from emailoffload.worker.recover_intents import recover_intents
@@ -86,6 +86,8 @@ def run(
             recording.counts = {"source": source, **result.as_dict()}
             if result.errors and not result.refused:
                 recording.errors(f"{result.errors} rows could not be handled")
+            if result.unrecorded and not result.refused:
+                recording.errors(f"{recording.message} {result.unrecorded}".strip())
     return result
 
 
@@ -169,6 +171,7 @@ class _Pass:
         self.stops = claimstop.Stops()
         self.breaker: health.Breaker | None = None
         """As it was when the pass looked whether delivery is healthy."""
+        self.left = left.Left(source, result.left, recorded=not shadow)
         self.claimer = claiming.Claimer(source, recording, lock)
         self.claimer.may_claim = self._stopped
 
@@ -182,6 +185,11 @@ class _Pass:
         finally:
             self.claimer.close()
             self.result.add(self.claimer.result)
+            self._record_left()
+
+    def _record_left(self) -> None:
+        self.left.add(self.claimer.left)
+        self.result.unrecorded = self.left.store()
 
     def _look(self, above: int) -> None:
         now = int(time.time())
@@ -194,13 +202,13 @@ class _Pass:
             if refusal is None:
                 refusal = self._open()
             if refusal:
-                self.result.left[refusal] += 1
+                self.left.row(row, refusal)
             elif not self._can_wait(row):
                 piles.add(row)
             elif len(others) < self.room.ordinary:
                 others.append(row)
             else:
-                self.result.left[reasons.REPUTATION if self.stops.account else reasons.NO_CAPACITY] += 1
+                self.left.row(row, reasons.REPUTATION if self.stops.account else reasons.NO_CAPACITY)
         piles.flush()
         if others:
             # What is kept for credentials is not theirs, and all that have some have been looked at.
@@ -297,20 +305,21 @@ class _Pass:
             return
         if stopping.requested() or not self.held.beat():
             self.recording.interrupted("the pass was asked to stop")
-            self.result.left[reasons.STOPPED] += len(rows)
+            self.left.rows(rows, reasons.STOPPED)
             return
         refusal = self._no_more()
         if refusal:
-            self.result.left[refusal] += len(rows)
+            self.left.rows(rows, refusal)
             return
-        rows = self.router.worth_rendering(rows, self.result.left)
+        rows = self.router.worth_rendering(rows, self.left)
         rows = list(self._without_lock(rows))
+        by_id = {row.id: row for row in rows}
         decisions = suppressed.heed(self._routed(rows))
-        candidates = self._admitted(decisions)
+        candidates = self._admitted(decisions, by_id)
         damaged = [decision for decision in decisions if decision.reason in ROW_ERRORS]
         self.result.errors += len(damaged)
         if not self.shadow:
-            row_errors.record(self.name, damaged, {row.id: row for row in rows})
+            row_errors.record(self.name, damaged, by_id)
         if self.shadow:
             self.result.count_claimed(decisions, {candidate.row_id for candidate in candidates})
             return
@@ -321,29 +330,32 @@ class _Pass:
         """Decide and render; what the rules only want watched is recorded and left to Moodle."""
         if self.router.only_watches and not self.shadow:
             known = shadows.recorded(self.name, rows)
-            self.result.left.update([reasons.ROUTING_SHADOW] * len(known))
+            self.left.rows((row for row in rows if row.id in known), reasons.ROUTING_SHADOW)
             rows = [row for row in rows if row.id not in known]
         routed = self.router.route(self.source.decide(rows, self._clock()))
         if not self.shadow:
             shadows.record(routed.watched)
         return routed.decisions
 
-    def _admitted(self, decisions: Sequence[Decision]) -> list[Candidate]:
+    def _admitted(self, decisions: Sequence[Decision], rows: Mapping[int, Row]) -> list[Candidate]:
         """The candidates that SES would take and that there is room for; those with credentials come first."""
         candidates = []
         for decision in decisions:
             if decision.candidate is None:
-                self.result.left[decision.reason] += 1
+                self.left.row(rows[decision.row_id], decision.reason, decision.detail)
             elif not all(message.sendable(mail) for mail in decision.candidate.mails):
-                self.result.left[reasons.UNSENDABLE] += 1
+                self.left.candidate(decision.candidate, reasons.UNSENDABLE)
             elif self.stops.bar(decision.candidate):
-                self.result.left[reasons.REPUTATION] += 1
+                self.left.candidate(decision.candidate, reasons.REPUTATION)
             else:
                 candidates.append(decision.candidate)
         candidates.sort(key=lambda candidate: not candidate.sensitive)
-        admitted = [c for c in candidates if self.room.take(len(c.mails), sensitive=c.sensitive)]
-        if len(admitted) < len(candidates):
-            self.result.left[reasons.NO_CAPACITY] += len(candidates) - len(admitted)
+        admitted = []
+        for candidate in candidates:
+            if self.room.take(len(candidate.mails), sensitive=candidate.sensitive):
+                admitted.append(candidate)
+            else:
+                self.left.candidate(candidate, reasons.NO_CAPACITY)
         return admitted
 
     def _without_lock(self, rows: Sequence[Row]) -> Iterator[Row]:
@@ -356,7 +368,7 @@ class _Pass:
         refusal = self.claimer.refusal
         for row in rows:
             if refusal and row.due < limit:
-                self.result.left[refusal] += 1
+                self.left.row(row, refusal)
             else:
                 yield row
 

@@ -27,6 +27,8 @@ class InterceptResult:
     """The largest id of a row that was seen: a quick pass need not look at these again."""
     shadow: bool = False
     busy: bool = False
+    unrecorded: str = ""
+    """Why what was left could not be put on record; the claims are made all the same."""
     refused: str = ""
     cure: str = ""
 

@@ -9,7 +9,7 @@ from typing import Any
 from django.db import DatabaseError
 
 from emailoffload.moodle.errors import MoodleProblem, check_reachable, translated
-from emailoffload.worker import fallback, lease, runs, shadow, uncertain
+from emailoffload.worker import fallback, lease, left, runs, shadow, uncertain
 from emailoffload.worker.erase import erase_due
 from emailoffload.worker.recover_intents import recover_intents
 from emailoffload.worker.recover_sends import recover_sends
@@ -54,6 +54,10 @@ def run() -> RecoverResult:
             except DatabaseError as error:
                 # Claims are settled all the same; the next pass goes on where this one could not.
                 recording.errors(f"Credentials could not be erased now ({type(error).__name__}).")
+            try:
+                result.counts["left_forgotten"] = left.forget()
+            except DatabaseError as error:
+                recording.errors(f"Old records could not be deleted now ({type(error).__name__}).")
             try:
                 check_reachable()
                 with translated():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -11,6 +10,7 @@ from emailoffload.policy.copies import Subject
 from emailoffload.policy.routing import Effective, RoutingRules
 from emailoffload.sources import reasons
 from emailoffload.sources.protocol import Candidate, Decision, Row
+from emailoffload.worker.left import Left
 
 _REASONS: Final = {"off": reasons.ROUTING_OFF, "shadow": reasons.ROUTING_SHADOW}
 
@@ -35,15 +35,15 @@ class Router:
         self.only_watches = "on" not in modes
         """Nothing of this source is claimed, so that nothing depends on our being able to send."""
 
-    def worth_rendering(self, rows: Sequence[Row], left: Counter[str]) -> list[Row]:
-        """The rows that the rules may let us have; the others are counted into `left`."""
+    def worth_rendering(self, rows: Sequence[Row], left: Left) -> list[Row]:
+        """The rows that the rules may let us have; the others are noted as left."""
         found = []
         for row in rows:
             lost = self.rules.left_anyway(self.source, row.activity_id, row.userid)
             if lost is None:
                 found.append(row)
             else:
-                left[_reason(lost)] += 1
+                left.row(row, reason_of(lost))
         return found
 
     def route(self, decisions: Sequence[Decision]) -> Routed:
@@ -64,11 +64,12 @@ class Router:
                 continue
             if effective.mode == "shadow":
                 routed.watched.append(candidate)
-            routed.decisions.append(Decision(decision.row_id, _reason(effective)))
+            routed.decisions.append(Decision(decision.row_id, reason_of(effective)))
         return routed
 
 
-def _reason(effective: Effective) -> str:
+def reason_of(effective: Effective) -> str:
+    """Why a mail for which this holds is not claimed: a code of `sources.reasons`."""
     return reasons.ROLLOUT if effective.beyond else _REASONS[effective.mode]
 
 

@@ -167,7 +167,7 @@ def test_intents_cost_the_same_number_of_queries_for_any_number_of_rows(
     for part in (found[:10], found[10:]):
         with django_assert_max_num_queries(9):
             stored = intents.intend(part, None)
-        with django_assert_max_num_queries(4):
+        with django_assert_max_num_queries(8):
             intents.settle([claim.pk for claim in stored.claims.values()], [])
 
 
