@@ -53,17 +53,18 @@ class Setting:
     meaning: str
 
 
-def effective() -> list[tuple[str, list[Setting]]]:
-    """Every setting by section, in the order of the table."""
+def effective() -> list[tuple[str, list[Setting], int]]:
+    """Every setting by section, in the order of the table, and how many of a section somebody gave."""
     order: list[str] = []
     for spec in env.SPECS:
         if spec.section not in order:
             order.append(spec.section)
     found = sorted(env.given(), key=lambda each: order.index(each.spec.section))
-    return [
-        (section, [_setting(each) for each in several])
-        for section, several in groupby(found, key=lambda each: each.spec.section)
-    ]
+    sections = []
+    for section, several in groupby(found, key=lambda each: each.spec.section):
+        shown = [_setting(each) for each in several]
+        sections.append((section, shown, sum(each.changed for each in shown)))
+    return sections
 
 
 def _setting(given: env.Given) -> Setting:

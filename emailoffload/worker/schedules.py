@@ -9,7 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 from django_q.models import Schedule
 
-from emailoffload.worker import feedback
+from emailoffload.worker import feedback, tasks
 
 MODULE = "emailoffload.worker.tasks"
 NAME = "Email Offload: "
@@ -23,9 +23,9 @@ def wanted() -> dict[str, tuple[str, str]]:
         f"{NAME}recover": (f"{MODULE}.recover", every_minute),
         f"{NAME}alarms": (f"{MODULE}.alarms", every_minute),
         f"{NAME}reconcile": (f"{MODULE}.reconcile", "17 * * * *"),
+        f"{NAME}coverage": (f"{MODULE}.coverage", "41 * * * *"),
     }
-    # By its name only: what people can do stands above the worker, and the doctor is one of these.
-    table[f"{NAME}checkup"] = ("emailoffload.actions.checkup.take", "43 * * * *")
+    table[f"{NAME}checkup"] = (tasks.CHECKUP, "43 * * * *")
     # Also without SES's list: what is suppressed for a while ends.
     table[f"{NAME}suppressions"] = (f"{MODULE}.suppressions", "*/5 * * * *")
     if feedback.configured():

@@ -14,6 +14,7 @@ from django.conf import settings
 from django_q.tasks import async_task
 
 from emailoffload.worker import alarms as alarming
+from emailoffload.worker import coverage as coverage_count
 from emailoffload.worker import dispatch as dispatcher
 from emailoffload.worker import fallback as falling_back
 from emailoffload.worker import feedback as listening
@@ -24,6 +25,8 @@ from emailoffload.worker import recover as recovery
 from emailoffload.worker import suppressions as list_keeper
 
 MODULE = __name__
+CHECKUP = "emailoffload.actions.checkup.take"
+"""By its name only: what people can do stands above the worker, and the doctor is one of these."""
 
 
 class PassFailed(Exception):
@@ -90,6 +93,12 @@ def reconcile() -> dict[str, Any]:
         return reconciler.run().as_dict()
 
 
+def coverage() -> dict[str, Any]:
+    """Count what of the site's mail is ours."""
+    with _in_worker():
+        return coverage_count.run().as_dict()
+
+
 def feedback() -> dict[str, Any]:
     """One pass over the event queue; it calls its successor where more waits than it could take."""
     with _in_worker():
@@ -136,3 +145,6 @@ def start_up() -> None:
     dispatch_soon()
     if listening.configured():
         _enqueue("feedback")
+    async_task(CHECKUP)
+    if coverage_count.is_due():
+        _enqueue("coverage")

@@ -44,7 +44,7 @@ def findings(monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
 def values(client: Client) -> dict[str, Any]:
     response = client.get("/settings/")
     assert response.status_code == 200
-    return {each.name: each for _section, several in response.context["sections"] for each in several}
+    return {each.name: each for _section, several, _given in response.context["sections"] for each in several}
 
 
 def test_every_setting_is_shown_with_its_value_and_origin(

@@ -34,6 +34,7 @@ EXPECTED = {
     ("Email Offload: alarms", "alarms", "* * * * *", -1),
     ("Email Offload: suppressions", "suppressions", "*/5 * * * *", -1),
     ("Email Offload: reconcile", "reconcile", "17 * * * *", -1),
+    ("Email Offload: coverage", "coverage", "41 * * * *", -1),
     ("Email Offload: checkup", "take", "43 * * * *", -1),
     ("Email Offload: dispatch 1", "dispatch", "* * * * *", -1),
     ("Email Offload: dispatch 2", "dispatch", "* * * * *", -1),
@@ -83,7 +84,7 @@ def test_a_pass_that_claimed_calls_each_dispatcher_that_is_not_at_work() -> None
 
 def test_a_worker_starts_with_recovery_and_work() -> None:
     tasks.start_up()
-    assert queued() == ["recover", "intercept", "dispatch", "dispatch"]
+    assert queued() == ["recover", "intercept", "dispatch", "dispatch", "take"]
 
 
 @pytest.mark.parametrize("kind", ["intercept", "dispatch", "recover", "alarms"])
