@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.conf import settings
 from django.db import connections
 
 from emailoffload.moodle import models
@@ -136,3 +137,15 @@ def _disabled(rows: list[tuple[int, int, int]], template: str, branch: int) -> b
     if any(row[0] == 1 for row in rows) and (kind == 0 or branch == 401):
         return True
     return kind != 0 and any(row[kind] == 1 for row in rows)
+
+
+def queue_delay() -> int:
+    """IOMAD's own delay in seconds, wherever this version keeps it (facts §7.1); 0 where none is set."""
+    name = "iomad_emaildelay"
+    forced = settings.MOODLE_FORCED_CONFIG.get(name)
+    stored = models.Config.objects.filter(name=name).values_list("value", flat=True).first()
+    later = models.ConfigPlugin.objects.filter(plugin="local_iomad", name="emaildelay")
+    for value in (forced, stored, later.values_list("value", flat=True).first()):
+        if value is not None and str(value).isdigit():
+            return int(value)
+    return 0

@@ -213,6 +213,12 @@ class RoutingRules:
         for rule in self.ordered:
             self._by_scope.setdefault(rule.named, {}).setdefault(rule.scope, []).append(rule)
         self._possible: dict[tuple[str, int | None], list[Rule]] = {}
+        self._companyless: dict[tuple[bool, ...], dict[Scope, list[Rule]]] = {}
+        for rule in self.ordered:
+            activity, course, _company, template, source = rule.scope
+            rest: Scope = (activity, course, None, template, source)
+            shape = (*rule.named[:2], False, *rule.named[3:])
+            self._companyless.setdefault(shape, {}).setdefault(rest, []).append(rule)
 
     @classmethod
     def load(cls) -> RoutingRules:
@@ -237,6 +243,25 @@ class RoutingRules:
         beyond = bool(subject.user_id) and not winner.includes(subject.user_id)
         mode: Mode = "off" if beyond else winner.mode
         return Effective(mode, winner.fallback, subject, tuple(matching), beyond)
+
+    def whichever_company(self, subject: Subject) -> list[Rule]:
+        """The rules that may decide about a mail of which all but the company is known, the first ones before the
+        others: rules for one company each, then the first that holds for every company. Without that the default
+        holds for the rest."""
+        own: Scope = (
+            subject.activity_id, subject.course_id, None, subject.template, subject.source,
+        )  # fmt: skip
+        found: list[Rule] = []
+        for named, rules in self._companyless.items():
+            wanted = tuple(
+                value if here else nothing for value, nothing, here in zip(own, _NOTHING, named, strict=True)
+            )
+            found += rules.get(cast("Scope", wanted), ())
+        found.sort(key=lambda rule: rule.rank, reverse=True)
+        for place, rule in enumerate(found):
+            if not rule.scope[2]:
+                return found[: place + 1]
+        return found
 
     def modes(self, source: str) -> frozenset[Mode]:
         """Every mode that a mail of this source may have, whoever and whatever it is about."""

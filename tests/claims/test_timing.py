@@ -36,8 +36,11 @@ def row(*, due: int, completes: int = NOW + 30 * DAY, sent: int = 0, completed: 
         (row(due=NOW + 600, completes=NOW + 500), 3, Plan(3, NOW + 600, is_last=True, under_lock=False)),
         (row(due=NOW + 600, completes=NOW + 500, sent=1), 3, reasons.COMPLETES_FIRST),
         (row(due=NOW - 600, completes=NOW - 1, sent=2), 3, reasons.COMPLETES_FIRST),
+        # completes in the very second in which it is due: the run that finds it due is a later one
+        (row(due=NOW + 600, completes=NOW + 600), 3, Plan(3, NOW + 600, is_last=True, under_lock=False)),
+        (row(due=NOW + 600, completes=NOW + 600, sent=1), 3, reasons.COMPLETES_FIRST),
         # completes at about that time
-        (row(due=NOW + 600, completes=NOW + 600), 3, reasons.COMPLETION_UNCLEAR),
+        (row(due=NOW + 600, completes=NOW + 601), 3, reasons.COMPLETION_UNCLEAR),
         (row(due=NOW + 600, completes=NOW + 960, sent=1), 3, reasons.COMPLETION_UNCLEAR),
         (
             row(due=NOW + 600, completes=NOW + 961),
@@ -118,7 +121,7 @@ def test_a_claim_leaves_moodle_one_mail_fewer_wherever_completion_is_not_near(
     assert owed >= 1
     assert rest <= more - 1
     everything_before_completion = completes > max(due, 0) + more * (delay + 300 + TICK_SLACK)
-    if completed or completes < due or everything_before_completion:
+    if completed or completes <= due or everything_before_completion:
         assert owed == rest + 1
 
 

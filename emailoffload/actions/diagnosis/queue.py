@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from emailoffload.actions.diagnosis.finding import Found, Look, ok, warning
-from emailoffload.moodle import cronlock, errors, models, variants
+from emailoffload.moodle import cronlock, errors, iomad, variants
 from emailoffload.moodle.targets import IOMAD_QUEUE
 from emailoffload.outbox import guardstate
 from emailoffload.worker import cronguard
@@ -108,7 +108,7 @@ def delay() -> Found:
     absent = _absent()
     if absent:
         return absent
-    seconds = _delay()
+    seconds = iomad.queue_delay()
     values = {"seconds": seconds, "least": settings.CLAIM_MARGIN_SECONDS + 2 * settings.QUEUE_POLL_SECONDS}
     if cronlock.lock_availability().kind is not None:
         return ok(
@@ -124,18 +124,6 @@ def delay() -> Found:
             % values,
         )
     return ok(_("IOMAD's delay is %(seconds)d s: its mails are claimed before they are due.") % values)
-
-
-def _delay() -> int:
-    """IOMAD's own delay in seconds, wherever this version keeps it (facts §7.1)."""
-    name = "iomad_emaildelay"
-    forced = settings.MOODLE_FORCED_CONFIG.get(name)
-    stored = models.Config.objects.filter(name=name).values_list("value", flat=True).first()
-    later = models.ConfigPlugin.objects.filter(plugin="local_iomad", name="emaildelay")
-    for value in (forced, stored, later.values_list("value", flat=True).first()):
-        if value is not None and str(value).isdigit():
-            return int(value)
-    return 0
 
 
 LOOKS = [

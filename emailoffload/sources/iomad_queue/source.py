@@ -9,7 +9,7 @@ cannot be handled is reported as such and never stops the others.
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -29,6 +29,8 @@ from emailoffload.sources.protocol import Candidate, ClaimView, Clock, Decision,
 
 log = logging.getLogger(__name__)
 NAME = IOMAD_QUEUE
+_TYPICAL = User(id=1)
+"""A user about whom nothing is special."""
 COMPONENT = "local_email"
 """The plugin whose task mails the queue."""
 
@@ -259,6 +261,20 @@ class QueueSource:
             company_name=gates.companies[row.companyid],
             template=row.templatename or "",
         )
+
+    # --- coverage ---
+
+    def outlooks(self, kinds: Collection[iomad.Kind]) -> dict[iomad.Kind, str]:
+        """Why mails of these kinds of these companies stay with IOMAD, to a user about whom nothing is special;
+        '' for those that can be claimed. A bounded number of queries. Raises database errors."""
+        gates = _Gates(
+            users={_TYPICAL.id: _TYPICAL},
+            companies=iomad.load_company_names({company for company, _ in kinds}),
+            disabled=iomad.load_disabled(kinds, self.site.branch),
+        )
+        return {
+            (company, name): self._not_mailed(_TYPICAL.id, company, name, gates) for company, name in kinds
+        }
 
     # --- the moment of the claim ---
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from emailoffload.moodle import (
@@ -27,8 +27,6 @@ from emailoffload.moodle.refusals import Refusal
 from emailoffload.moodle.site import load_site
 from emailoffload.moodle.types import (
     EMAILUSER_TIME,
-    RECIPIENT_BOTH,
-    RECIPIENT_USER,
     Activity,
     InProgress,
     Learner,
@@ -38,7 +36,7 @@ from emailoffload.moodle.types import (
 from emailoffload.policy.copies import Copy, CopyRules, Subject
 from emailoffload.sources import reasons
 from emailoffload.sources.protocol import Candidate, ClaimView, Decision, Recheck
-from emailoffload.sources.reengagement import scan, timing
+from emailoffload.sources.reengagement import outlook, scan, timing
 from emailoffload.sources.reengagement.recipients import Extra, Recipients
 from emailoffload.sources.reengagement.texts import PreparedActivity, TextRenderer
 
@@ -232,22 +230,18 @@ class ReengagementSource:
         self, userid: int, activity: Activity | None, user: User | None, facts: _Eligibility
     ) -> str:
         """Why Moodle would not mail this user for this activity, or why we cannot; '' if nothing speaks against it."""
-        if activity is None or activity.cmid is None or activity.context_path is None:
-            return reasons.NO_COURSE_MODULE
-        if activity.course is None:
-            return reasons.NO_COURSE
-        if activity.deletioninprogress:
-            return reasons.MODULE_BEING_DELETED
+        lacking = outlook.lacking(activity)
+        if lacking:
+            return lacking
+        assert activity is not None
+        assert activity.cmid is not None
         if user is None:
             return reasons.USER_MISSING
         if user.deleted:
             return reasons.USER_DELETED
-        if activity.emailrecipient == RECIPIENT_BOTH:
-            return reasons.RECIPIENT_BOTH
-        if activity.emailrecipient != RECIPIENT_USER:
-            return reasons.RECIPIENT_MANAGER
-        if activity.suppresstarget < 0:
-            return reasons.SUPPRESS_COURSE_COMPLETE
+        barred = outlook.barred(activity)
+        if barred:
+            return barred
         if (activity.cmid, userid) not in facts.enrolled:
             return reasons.NOT_ENROLLED
         if activity.suppresstarget and (userid, activity.suppresstarget) in facts.completed_targets:
@@ -294,6 +288,26 @@ class ReengagementSource:
         else:
             reason = reasons.CLAIMED_UNDER_LOCK if plan.under_lock else reasons.CLAIMED_AHEAD
         return Decision(row.id, reason, candidate)
+
+    # --- coverage ---
+
+    def outlooks(self, ids: Collection[int], clock: timing.Clock) -> list[tuple[Activity, outlook.Outlook]]:
+        """What the settings of those of these activities that exist come to; some ten queries. Nothing of them is
+        kept, so that a site's activities can be gone through some hundred at a time. Raises database errors."""
+        self._load_activities(set(ids), texts=True)
+        learner = outlook.typical_learner(self.site)
+        found = []
+        for activity in filter(None, map(self._activities.get, ids)):
+            prepared = self._prepare(activity) if activity.course else None
+            look = outlook.outlook(activity, prepared, self.recipients, learner, clock)
+            found.append((activity, look))
+        for kept in (self._activities, self._prepared, self._contexts):
+            kept.clear()
+        return found
+
+    def other_ways(self) -> set[str]:
+        """By which ways beside email Moodle would notify a learner about whom nothing is special."""
+        return self.gates.other_processors(outlook.typical_learner(self.site))
 
     # --- the moment of the claim ---
 

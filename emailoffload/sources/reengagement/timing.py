@@ -34,7 +34,8 @@ def plan(row: InProgress, remindercount: int, emaildelay: int, clock: Clock) -> 
     now where the row is overdue already, and no later than one cron period plus slack.
 
     * completed = 1: one mail is owed and Moodle would delete the row with it.
-    * completes surely before T, nothing sent yet: the same. Something sent: Moodle sends nothing.
+    * completes surely before T, nothing sent yet: the same. Something sent: Moodle sends nothing. What completes
+      in the very second in which it is due is among them: T is later than the due time.
     * completes surely after T: a reminder like any other.
     * else: what Moodle would do cannot be known, so the row is left alone.
 
@@ -49,7 +50,7 @@ def plan(row: InProgress, remindercount: int, emaildelay: int, clock: Clock) -> 
     last = Plan(remindercount, due, is_last=True, under_lock=under_lock)
     if row.completed:
         return last
-    if row.completiontime < lo:
+    if row.completiontime <= due or row.completiontime < lo:
         return last if sent == 0 else reasons.COMPLETES_FIRST
     if row.completiontime <= hi:
         return reasons.COMPLETION_UNCLEAR
