@@ -59,6 +59,8 @@ KINDS: Final[Mapping[str, Text]] = {
     "fallback": gettext_lazy("Fall back"),
     "suppressions": gettext_lazy("Compare suppression lists"),
     "reconcile": gettext_lazy("Reconcile"),
+    "rollups": gettext_lazy("Count for the figures"),
+    "coverage": gettext_lazy("Count coverage"),
 }
 RUN_OUTCOMES: Final[Mapping[str, Text]] = {
     "running": gettext_lazy("running"),
@@ -106,6 +108,11 @@ COUNTS: Final[Mapping[str, Text]] = {
     "mails": gettext_lazy("mails rendered"),
     "dropped": gettext_lazy("intents dropped"),
     "woken": gettext_lazy("late claims found"),
+    "counted": gettext_lazy("hours counted anew"),
+    "walked": gettext_lazy("hours compared with their rows"),
+    "repaired": gettext_lazy("hours put right"),
+    "frozen": gettext_lazy("hours too old to be counted again"),
+    "left_over": gettext_lazy("hours left for the next pass"),
     "released": gettext_lazy("handed back"),
     "handed_back": gettext_lazy("handed back"),
     "smtp": gettext_lazy("sent by SMTP"),
@@ -117,6 +124,7 @@ COUNTS: Final[Mapping[str, Text]] = {
     "uncertain_resent": gettext_lazy("uncertain mails sent once more"),
     "shadows_compared": gettext_lazy("shadows compared"),
     "shadows_forgotten": gettext_lazy("old shadows forgotten"),
+    "left_forgotten": gettext_lazy("old records of rows left to Moodle forgotten"),
     "passes_interrupted": gettext_lazy("passes were interrupted"),
     "claims": gettext_lazy("claims compared"),
     "agrees": gettext_lazy("agree"),

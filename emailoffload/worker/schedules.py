@@ -22,6 +22,7 @@ def wanted() -> dict[str, tuple[str, str]]:
         f"{NAME}intercept": (f"{MODULE}.intercept", "*/4 * * * *"),
         f"{NAME}recover": (f"{MODULE}.recover", every_minute),
         f"{NAME}alarms": (f"{MODULE}.alarms", every_minute),
+        f"{NAME}rollups": (f"{MODULE}.rollups", every_minute),
         f"{NAME}reconcile": (f"{MODULE}.reconcile", "17 * * * *"),
         f"{NAME}coverage": (f"{MODULE}.coverage", "41 * * * *"),
     }

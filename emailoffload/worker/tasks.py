@@ -22,6 +22,7 @@ from emailoffload.worker import intercept as interceptor
 from emailoffload.worker import lease, stopping
 from emailoffload.worker import reconcile as reconciler
 from emailoffload.worker import recover as recovery
+from emailoffload.worker import rollups as counting
 from emailoffload.worker import suppressions as list_keeper
 
 MODULE = __name__
@@ -112,6 +113,15 @@ def alarms() -> dict[str, Any]:
     """One pass over alarms."""
     with _in_worker():
         return alarming.run().as_dict()
+
+
+def rollups() -> dict[str, Any]:
+    """One pass over the dashboard's counts; it calls its successor where it could not count everything."""
+    with _in_worker():
+        result = counting.run()
+        if result.more and not (result.busy or stopping.requested()):
+            _enqueue("rollups")
+    return result.as_dict()
 
 
 def suppressions(at_once: bool = False) -> dict[str, Any]:

@@ -32,6 +32,7 @@ EXPECTED = {
     ("Email Offload: intercept", "intercept", "*/4 * * * *", -1),
     ("Email Offload: recover", "recover", "* * * * *", -1),
     ("Email Offload: alarms", "alarms", "* * * * *", -1),
+    ("Email Offload: rollups", "rollups", "* * * * *", -1),
     ("Email Offload: suppressions", "suppressions", "*/5 * * * *", -1),
     ("Email Offload: reconcile", "reconcile", "17 * * * *", -1),
     ("Email Offload: coverage", "coverage", "41 * * * *", -1),
@@ -84,10 +85,10 @@ def test_a_pass_that_claimed_calls_each_dispatcher_that_is_not_at_work() -> None
 
 def test_a_worker_starts_with_recovery_and_work() -> None:
     tasks.start_up()
-    assert queued() == ["recover", "intercept", "dispatch", "dispatch", "take"]
+    assert queued() == ["recover", "intercept", "dispatch", "dispatch", "take", "coverage"]
 
 
-@pytest.mark.parametrize("kind", ["intercept", "dispatch", "recover", "alarms"])
+@pytest.mark.parametrize("kind", ["intercept", "dispatch", "recover", "alarms", "rollups"])
 def test_what_django_q_stores_of_a_failed_pass_names_its_error_and_quotes_nothing(
     monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
