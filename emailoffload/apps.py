@@ -10,5 +10,6 @@ class EmailOffloadConfig(AppConfig):
     verbose_name = "Email Offload"
 
     def ready(self) -> None:
-        """Register the system checks."""
+        """Register the system checks, and what happens when somebody logs in."""
         from emailoffload import checks  # noqa: F401
+        from emailoffload.accounts import sessions  # noqa: F401

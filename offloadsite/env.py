@@ -175,6 +175,17 @@ def json_object(value: str) -> dict[str, Any]:
     return result
 
 
+def group_map(value: str) -> dict[str, list[str]]:
+    """A JSON object that leads from a group's name to another's, or to a list of others'."""
+    found: dict[str, list[str]] = {}
+    for theirs, ours in json_object(value).items():
+        names = [ours] if isinstance(ours, str) else ours
+        if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+            raise Malformed(f"expected the name of a group of ours, or a list of names, for '{theirs}'")
+        found[theirs] = [name.strip() for name in names]
+    return found
+
+
 def _database(*schemes: str) -> Callable[[str], dict[str, Any]]:
     def parse(value: str) -> dict[str, Any]:
         scheme = value.split(":", 1)[0]
@@ -236,8 +247,9 @@ def optional(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return parse_optional
 
 
-SITE, DATA, MOODLE, CLAIMS, SES, EVENTS, ALARMS, FALLBACK, SECURITY, WORKER = (
+SITE, ACCOUNTS, DATA, MOODLE, CLAIMS, SES, EVENTS, ALARMS, FALLBACK, SECURITY, WORKER = (
     "The dashboard",
+    "Logging in",
     "Databases",
     "The Moodle site",
     "Claiming and rendering",
@@ -311,6 +323,20 @@ SPECS: tuple[Spec, ...] = (
     Spec("ALLOWED_HOSTS", words, "localhost,127.0.0.1,[::1]", "Host names under which the dashboard is reached.", "offload.example.org", SITE),
     Spec("CSRF_TRUSTED_ORIGINS", words, "", "Origins, with scheme, that forms may be posted from when the dashboard is behind a proxy.", "https://offload.example.org", SITE),
     Spec("SECURE_HTTPS", boolean, "off", "The dashboard is reached by https only: secure cookies, HSTS, redirect from http.", "on", SITE),
+    Spec("LOGIN_ATTEMPTS", whole(3, 100), "5", "Wrong passwords for one account from one address, after which that address is refused for that account. All accounts together get ten times as many from one address.", "5", ACCOUNTS),
+    Spec("LOGIN_LOCK_MINUTES", whole(1, 1440), "15", "How long it is refused then. Wrong passwords are forgotten after the same time.", "15", ACCOUNTS),
+    Spec("TRUSTED_PROXIES", whole(0, 10), "0", "How many proxies of your own stand in front of the dashboard and add the address that they were reached from to `X-Forwarded-For`. With 0 that header is not read. Set it behind a proxy: else everybody has the proxy's address, and one who guesses passwords locks out all.", "1", ACCOUNTS),
+    Spec("SESSION_IDLE_MINUTES", whole(5, 720), "120", "A session ends after so long without use; in any case 12 hours after the login.", "120", ACCOUNTS),
+    Spec("OIDC_SERVER_URL", optional(secure_address), "", "Single sign-on: address of your OpenID Connect provider (its issuer; `/.well-known/openid-configuration` below it describes it). Needs the extra `oidc`, and the other settings of this group. Without it people log in with a password only.", "https://login.example.org/realms/staff", ACCOUNTS),
+    Spec("OIDC_CLIENT_ID", text, "", "Name of the dashboard at the provider. The redirect address to enter there is `https://<the dashboard>/login/oidc/callback/`.", "email-offload", ACCOUNTS),
+    Spec("OIDC_CLIENT_SECRET", text, "", "Its secret there.", "a long random text", ACCOUNTS, secret=True),
+    Spec("OIDC_CLIENT_SECRET_FILE", text, "", "A file that holds the secret, instead of OIDC_CLIENT_SECRET.", "/run/secrets/oidc_client_secret", ACCOUNTS),
+    Spec("OIDC_NAME", text, "single sign-on", "What the provider is called on the login page.", "Example staff login", ACCOUNTS),
+    Spec("OIDC_SCOPES", words, "openid, profile", "What is asked of the provider, comma-separated; some tell groups only with a scope of their own.", "openid, profile, groups", ACCOUNTS),
+    Spec("OIDC_GROUPS_CLAIM", text, "groups", "The claim that lists a person's groups at the provider.", "groups", ACCOUNTS),
+    Spec("OIDC_GROUP_MAP", group_map, "{}", "Which of the provider's groups puts a person into which group of ours, as a JSON object; a list puts them into several. Whoever has none of them is not let in.", '{"learning-support": "Support staff", "learning-admins": ["Offload administrators"]}', ACCOUNTS),
+    Spec("OIDC_ONLY", boolean, "off", "The login page asks for no password, and passwords are taken of superusers only (at `/login/?password=1`, for the day when the provider is down).", "off", ACCOUNTS),
+    Spec("EXPORT_MAX_ROWS", whole(1, 10000000), "100000", "How many emails one export as CSV has at most, the newest of them. A last line says where there were more.", "100000", SITE),
     Spec("TIME_ZONE", zone, "UTC", "Time zone of texts and reports; pages use the viewer's own.", "Europe/London", SITE),
     Spec("LOG_LEVEL", choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO", "How much is logged.", "INFO", SITE),
     Spec("SANDBOX_PORT", whole(1, 65535), "8026", "Port of the local SES sandbox that `make run` starts.", "8026", SITE),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,17 @@ if os.environ.get("AWS_REGION"):
 SECRET_KEY, _secret_problem = keys.secret_key(_values.get("SECRET_KEY", ""), DATA_DIR)
 CONTENT_KEYS, _content_problem = keys.content_keys(_values.get("CONTENT_KEYS", []), DATA_DIR)
 _problems += [text for text in (_secret_problem, _content_problem) if text]
+
+# --- Single sign-on is off unless a provider is named; then all that it needs must be there. ---
+OIDC_SERVER_URL: str | None = _values.get("OIDC_SERVER_URL")
+OIDC_CLIENT_SECRET, _oidc_problem = keys.secret_or_file(_values, "OIDC_CLIENT_SECRET")
+_problems += [_oidc_problem] if _oidc_problem else []
+if OIDC_SERVER_URL:
+    _problems += [
+        env.problem(name, "missing, while OIDC_SERVER_URL is set")
+        for name, value in {**_values, "OIDC_CLIENT_SECRET": OIDC_CLIENT_SECRET or _oidc_problem}.items()
+        if name in {"OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET", "OIDC_GROUP_MAP"} and not value
+    ]
 
 if _problems:
     raise ImproperlyConfigured("These settings cannot be used:\n\n" + "\n".join(_problems))
@@ -96,6 +109,20 @@ DISPATCH_SLOTS: int = _values["DISPATCH_SLOTS"]
 RECONCILE_DAYS: int = _values["RECONCILE_DAYS"]
 DISPATCH_BUDGET_SECONDS: int = _values["DISPATCH_BUDGET_SECONDS"]
 LEASE_SECONDS: int = _values["LEASE_SECONDS"]
+
+OIDC_CLIENT_ID: str = _values["OIDC_CLIENT_ID"]
+OIDC_NAME: str = _values["OIDC_NAME"]
+OIDC_SCOPES: list[str] = _values["OIDC_SCOPES"]
+OIDC_GROUPS_CLAIM: str = _values["OIDC_GROUPS_CLAIM"]
+OIDC_GROUP_MAP: dict[str, list[str]] = _values["OIDC_GROUP_MAP"]
+OIDC_ONLY: bool = _values["OIDC_ONLY"] and OIDC_SERVER_URL is not None
+# Without the extra, `checks.py` says so; whoever set OIDC_ONLY is not given passwords back by that.
+OIDC_MISSING = [name for name in ("allauth", "requests", "jwt") if find_spec(name) is None]
+OIDC = OIDC_SERVER_URL is not None and not OIDC_MISSING
+TRUSTED_PROXIES: int = _values["TRUSTED_PROXIES"]
+LOGIN_ATTEMPTS: int = _values["LOGIN_ATTEMPTS"]
+LOGIN_LOCK = timedelta(minutes=_values["LOGIN_LOCK_MINUTES"])
+SESSION_IDLE = timedelta(minutes=_values["SESSION_IDLE_MINUTES"])
 
 DEBUG: bool = _values["DEBUG"]
 ALLOWED_HOSTS: list[str] = _values["ALLOWED_HOSTS"]
@@ -174,7 +201,9 @@ INSTALLED_APPS = [
     "django_tables2",
     "django_htmx",
     "django_q",
+    "axes",
     "csp",
+    *(["allauth", "allauth.account", "allauth.socialaccount"] if OIDC else []),
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -185,10 +214,13 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "emailoffload.accounts.sessions.SessionLimits",
     "emailoffload.dashboard.access.LoginRequired",
     "django_htmx.middleware.HtmxMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    *(["allauth.account.middleware.AccountMiddleware"] if OIDC else []),
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "offloadsite.urls"
 WSGI_APPLICATION = "offloadsite.wsgi.application"
@@ -206,19 +238,36 @@ TEMPLATES = [
         },
     },
 ]
+_VALIDATORS: dict[str, dict[str, Any]] = {
+    "UserAttributeSimilarityValidator": {},
+    "MinimumLengthValidator": {"min_length": 12},
+    "CommonPasswordValidator": {},
+    "NumericPasswordValidator": {},
+}
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in (
-        "UserAttributeSimilarityValidator",
-        "MinimumLengthValidator",
-        "CommonPasswordValidator",
-        "NumericPasswordValidator",
-    )
+    {"NAME": f"django.contrib.auth.password_validation.{name}", "OPTIONS": options}
+    for name, options in _VALIDATORS.items()
 ]
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "overview"
 LOGOUT_REDIRECT_URL = "login"
+# django-axes refuses logins; what is counted, kept and shown is our own (accounts/throttle.py).
+AXES_HANDLER = "emailoffload.accounts.throttle.CountsBeforeChecking"
+AXES_FAILURE_LIMIT = LOGIN_ATTEMPTS
+AXES_COOLOFF_TIME = LOGIN_LOCK
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"], "ip_address"]
+AXES_LOCKOUT_CALLABLE = "emailoffload.accounts.throttle.locked_page"
+AXES_CLIENT_IP_CALLABLE = "emailoffload.accounts.address.client_address"
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_ENABLE_ADMIN = AXES_VERBOSE = False
+AXES_DISABLE_ACCESS_LOG = True
+# Of django-allauth the protocol is used, none of its pages (accounts/oidc/).
+SOCIALACCOUNT_ADAPTER = "emailoffload.accounts.oidc.adapters.LoginAdapter"
+SOCIALACCOUNT_STORE_TOKENS = False
+ACCOUNT_EMAIL_VERIFICATION = "none"
 LANGUAGE_CODE = "en"
+EXPORT_MAX_ROWS: int = _values["EXPORT_MAX_ROWS"]
 TIME_ZONE: str = _values["TIME_ZONE"]
 USE_I18N = True
 USE_TZ = True
@@ -235,6 +284,9 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if SECURE_HTTPS else None
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_AGE = 12 * 3600
+SESSION_EXPIRE_AT_BROWSER_CLOSE = True
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"  # not Strict: links in alarms and tickets lead here
 X_FRAME_OPTIONS = "SAMEORIGIN"  # the preview of a mail is a sandboxed frame of our own
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {

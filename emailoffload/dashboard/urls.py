@@ -1,8 +1,9 @@
 """Addresses of the dashboard."""
 
-from django.contrib.auth.views import LoginView, LogoutView
-from django.urls import path
+from django.conf import settings
+from django.urls import include, path
 
+from emailoffload.accounts import views as accounts
 from emailoffload.dashboard import (
     alarms,
     audit,
@@ -25,8 +26,11 @@ from emailoffload.dashboard import (
 )
 
 urlpatterns = [
-    path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
-    path("logout/", LogoutView.as_view(), name="logout"),
+    path("login/", accounts.LogIn.as_view(), name="login"),
+    path("logout/", accounts.LogOut.as_view(), name="logout"),
+    path("password/", accounts.ChangePassword.as_view(), name="password_change"),
+    path("password/done/", accounts.PasswordChanged.as_view(), name="password_change_done"),
+    *([path("login/oidc/", include("emailoffload.accounts.oidc.urls"))] if settings.OIDC else []),
     path("", views.OverviewPage.as_view(), name="overview"),
     path("emails/", views.EmailsPage.as_view(), name="emails"),
     path("emails/<int:pk>/", views.EmailPage.as_view(), name="email"),

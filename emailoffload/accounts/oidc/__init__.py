@@ -1,0 +1,1 @@
+"""Single sign-on by OpenID Connect: django-allauth speaks the protocol, `admission` decides who gets in."""
