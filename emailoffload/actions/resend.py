@@ -1,15 +1,16 @@
-"""Send a mail again because a person asks for it: a new email of the same claim, to the same address.
+"""Send a mail again because a person asks for it: a new email of the same claim.
 
-The copy says what the original said. It leaves like any other mail, but the rules for automatic mails do not
-stop it; only a deleted recipient does (`worker.resends`).
+The copy says what the original said, and goes to the same address, or to the one that the learner has in Moodle today
+(`actions.present`). It leaves like any other mail, but the rules for automatic mails do not stop it; only a deleted
+recipient does (`worker.resends`).
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from django.conf import settings
@@ -20,6 +21,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from emailoffload.actions.present import Present, present
 from emailoffload.feedback import suppression
 from emailoffload.outbox import bulk, content, intents
 from emailoffload.outbox.models import AuditEntry, Claim, Content, Email
@@ -68,31 +70,67 @@ def warning(email: Email) -> str:
 
 
 def why_not(email: Email) -> str:
-    """Why this email cannot be sent again now, in words; '' where it can. Five queries at most."""
-    return _refusals([email], timezone.now()).get(email.pk, "")
+    """Why this email cannot be sent again to its address now, in words; '' where it can. Five queries at most."""
+    return refusals([email]).get(email.pk, "")
 
 
-def resend(email_ids: Sequence[int], *, actor: str, reason: str) -> list[Resent]:
+def refusals(emails: Sequence[Email], goes_to: Mapping[int, str] | None = None) -> dict[int, str]:
+    """Why these emails cannot be sent again now, by id; those that can are not in it. Five queries at most.
+
+    `goes_to` has the address of those that are to go to another one than theirs.
+    """
+    return _refusals(emails, timezone.now(), goes_to or {})
+
+
+def resend(
+    email_ids: Sequence[int], *, actor: str, reason: str, to_present: Mapping[int, str] | None = None
+) -> list[Resent]:
     """Send these emails again; one outcome per id, in the order given.
+
+    Those in `to_present` go to the address that their learner has in Moodle today; its value is the address that the
+    person agreed to ('' agrees to any), and where Moodle has another one by now they are refused. All others go to
+    the address that they have.
 
     Refused, with the reason in words, are emails that are on their way, that Moodle has, whose content is
     erased, and those that are just being sent again: requests that come twice, or from two processes, make one
-    new email. Each one made leaves an audit entry. Raises ValueError without a reason, and database errors.
+    new email. Each one made leaves an audit entry. Raises ValueError without a reason, and database errors of ours.
     """
     if not reason.strip():
         raise ValueError("a resend needs a reason")
     todo = list(dict.fromkeys(email_ids))
+    agreed = to_present or {}
     outcomes: dict[int, Resent] = {}
     try:
         content.ensure_keys()
     except content.ForeignKeys as error:
         return [Resent(email_id, why_not=str(error)) for email_id in email_ids]
     for start in range(0, len(todo), BATCH):
-        outcomes |= _resend_batch(todo[start : start + BATCH], actor, reason.strip())
+        ids = todo[start : start + BATCH]
+        moved, refused = _moved({pk: agreed[pk] for pk in ids if pk in agreed})
+        rest = [pk for pk in ids if pk not in refused]
+        outcomes |= {pk: Resent(pk, why_not=why) for pk, why in refused.items()}
+        outcomes |= _resend_batch(rest, moved, actor, reason.strip())
     return [outcomes[email_id] for email_id in email_ids]
 
 
-def _resend_batch(email_ids: Sequence[int], actor: str, reason: str) -> dict[int, Resent]:
+def _moved(wanted: Mapping[int, str]) -> tuple[dict[int, Present], dict[int, str]]:
+    """Where these emails go by their learners' present addresses, and why some do not. Moodle is asked."""
+    if not wanted:
+        return {}, {}
+    found = present(list(Email.objects.filter(pk__in=wanted)))
+    refused = {pk: place.why_not for pk, place in found.items() if place.why_not}
+    for pk, place in found.items():
+        shown = suppression.key(wanted[pk])
+        if pk not in refused and shown and shown != suppression.key(place.address):
+            refused[pk] = _(
+                "The address in Moodle has changed once more meanwhile. Look at the new one first."
+            )
+    return {pk: place for pk, place in found.items() if pk not in refused}, refused
+
+
+def _resend_batch(
+    email_ids: Sequence[int], moved: Mapping[int, Present], actor: str, reason: str
+) -> dict[int, Resent]:
     now = timezone.now()
     with transaction.atomic():
         # Claims before their emails, as a hand-back locks them.
@@ -100,54 +138,89 @@ def _resend_batch(email_ids: Sequence[int], actor: str, reason: str) -> dict[int
         list(Claim.objects.select_for_update().filter(pk__in=claims).order_by("pk").values_list("pk"))
         locked = Email.objects.select_for_update().filter(pk__in=email_ids).order_by("pk")
         found = {email.pk: email for email in locked}
-        refused = _refusals(list(found.values()), now)
+        refused = _refusals(list(found.values()), now, {pk: place.address for pk, place in moved.items()})
         refused |= {pk: _("There is no email %(id)s.") % {"id": pk} for pk in email_ids if pk not in found}
         copies: dict[int, tuple[bulk.Row, tuple[str, bytes]]] = {}
         contents = Content.objects.filter(pk__in=set(found) - set(refused))
         for row in contents:
             try:
-                copies[row.pk] = _copy(found[row.pk], now), content.seal(content.open_(row))
+                parts = content.open_(row)
             except content.ContentError as error:
                 refused[row.pk] = str(error)
-        made = _store(copies, actor, reason)
+                continue
+            copy = dict(_copy(found[row.pk], now))
+            if place := moved.get(row.pk):
+                copy |= {"address": place.address, "name": place.name[:255]}
+                parts = replace(parts, to_address=place.address, to_name=place.name)
+            copies[row.pk] = copy, content.seal(parts)
+        made = _store(copies, set(moved), actor, reason)
     return {pk: Resent(pk, why_not=why) for pk, why in refused.items()} | {
         pk: Resent(pk, new_id) for pk, new_id in made.items()
     }
 
 
-def _refusals(emails: Sequence[Email], now: dt.datetime) -> dict[int, str]:
-    """Why these emails cannot be sent again, by id; those that can are not in it."""
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What decides whether an email can be sent again, beyond its own row."""
+
+    claim_state: str
+    stored: bool
+    """Whether what it said is still there."""
+    pending: int | None
+    """The open or very young email that repeats it."""
+    suppressed: bool
+    """Whether the address that it would go to gets no mail."""
+    secret: bool
+    """Whether it carries credentials."""
+
+
+def refusal(email: Email, facts: Facts) -> str:
+    """Why an email cannot be sent again, in words; '' where it can."""
+    if email.state in ON_ITS_WAY:
+        return _("It is on its way already.")
+    if email.state == EmailState.RELEASED or facts.claim_state in HANDED_BACK:
+        return _("It was handed back to Moodle, which sends it.")
+    if facts.claim_state != ClaimState.CLAIMED:
+        state = ClaimState(facts.claim_state).label
+        return _("Its claim is %(state)s: the mail is not ours to send.") % {"state": state}
+    if facts.pending is not None:
+        return _("It is being sent again already, as email %(id)s.") % {"id": facts.pending}
+    if facts.suppressed:
+        return _(
+            "Its address is suppressed: it gets no mail. Find out whether it works again, lift the suppression "
+            "(page Suppressions), then send the mail again."
+        )
+    if facts.stored:
+        return ""
+    if facts.secret:
+        return f"{_('It carried credentials, and what it said is erased.')} {reset_advice()}"
+    return _("What it said is no longer stored.")
+
+
+def _refusals(emails: Sequence[Email], now: dt.datetime, goes_to: Mapping[int, str]) -> dict[int, str]:
     ids = [email.pk for email in emails]
     claims = dict(Claim.objects.filter(pk__in={e.claim_id for e in emails}).values_list("pk", "state"))
     stored = set(Content.objects.filter(pk__in=ids).values_list("pk", flat=True))
-    again = Email.objects.filter(Q(state__in=OPEN) | Q(created_at__gt=now - AGAIN), resend_of__in=ids)
+    again = Email.objects.filter(open_or_young(now), resend_of__in=ids)
     pending = dict(again.values_list("resend_of_id", "pk"))
     secret = sensitive_templates()
-    suppressed = suppression.suppressed((email.address for email in emails), now)
+    addresses = {email.pk: goes_to.get(email.pk, email.address) for email in emails}
+    suppressed = suppression.suppressed(addresses.values(), now)
     refused: dict[int, str] = {}
     for email in emails:
-        claim = ClaimState(claims[email.claim_id])
-        if email.state in ON_ITS_WAY:
-            why = _("It is on its way already.")
-        elif email.state == EmailState.RELEASED or claim in HANDED_BACK:
-            why = _("It was handed back to Moodle, which sends it.")
-        elif claim != ClaimState.CLAIMED:
-            why = _("Its claim is %(state)s: the mail is not ours to send.") % {"state": claim.label}
-        elif email.pk in pending:
-            why = _("It is being sent again already, as email %(id)s.") % {"id": pending[email.pk]}
-        elif suppression.key(email.address) in suppressed:
-            why = _(
-                "Its address is suppressed: it gets no mail. Find out whether it works again, lift the suppression "
-                "(page Suppressions), then send the mail again."
-            )
-        elif email.pk in stored:
-            continue
-        elif email.sensitive or email.template in secret:
-            why = f"{_('It carried credentials, and what it said is erased.')} {reset_advice()}"
-        else:
-            why = _("What it said is no longer stored.")
-        refused[email.pk] = why
+        barred = suppression.key(addresses[email.pk]) in suppressed
+        facts = Facts(
+            claims[email.claim_id], email.pk in stored, pending.get(email.pk), barred,
+            email.sensitive or email.template in secret,
+        )  # fmt: skip
+        if why := refusal(email, facts):
+            refused[email.pk] = why
     return refused
+
+
+def open_or_young(now: dt.datetime) -> Q:
+    """The resends beside which there is no second one of the same mail."""
+    return Q(state__in=OPEN) | Q(created_at__gt=now - AGAIN)
 
 
 def _copy(email: Email, now: dt.datetime) -> bulk.Row:
@@ -167,7 +240,9 @@ def _copy(email: Email, now: dt.datetime) -> bulk.Row:
     }
 
 
-def _store(copies: dict[int, tuple[bulk.Row, tuple[str, bytes]]], actor: str, reason: str) -> dict[int, int]:
+def _store(
+    copies: dict[int, tuple[bulk.Row, tuple[str, bytes]]], moved: set[int], actor: str, reason: str
+) -> dict[int, int]:
     """Insert new emails by the ids of their originals, with contents and audit entries; returns the new ids."""
     ids = intents.store_emails(
         [row for row, _sealed in copies.values()], [sealed for _row, sealed in copies.values()]
@@ -180,7 +255,7 @@ def _store(copies: dict[int, tuple[bulk.Row, tuple[str, bytes]]], actor: str, re
             object_type="email",
             object_id=str(pk),
             reason=reason[:500],
-            details={"new_email": new_id},
+            details={"new_email": new_id} | ({"to": "present"} if pk in moved else {}),
         )
         for pk, new_id in made.items()
     )

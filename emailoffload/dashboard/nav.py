@@ -61,10 +61,18 @@ def _one(entry: Entry) -> Section:
     return Section(entry.label, (entry,))
 
 
+EMAIL_PAGES: Final = frozenset({
+    "email", "email-preview", "email-resend", "email-cancel", "email-hand-back", "email-smtp", "email-suppress", "emails-columns", "emails-export", "saved-views",
+})  # fmt: skip
 SECTIONS: Final[tuple[Section, ...]] = (
     _one(Entry("overview", _("Overview"), access.VIEW_EMAIL, frozenset({"pause"}))),
     _one(
-        Entry("emails", _("Emails"), access.VIEW_EMAIL, frozenset({"email", "email-preview", "email-resend"}))
+        Entry(
+            "emails",
+            _("Emails"),
+            access.VIEW_EMAIL,
+            EMAIL_PAGES,
+        )
     ),
     _one(Entry("users", _("Users"), access.VIEW_EMAIL, frozenset({"user"}))),
     _one(Entry("fallbacks", _("Fallbacks"), access.VIEW_EMAIL, frozenset({"fallback-group"}))),
@@ -84,6 +92,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
     Section(
         _("Rules"),
         (
+            Entry("coverage", _("Coverage"), access.VIEW_ROUTINGRULE, whole_site=True),
             Entry("routing", _("Routing"), access.VIEW_ROUTINGRULE, frozenset({"shadows"}), whole_site=True),
             Entry("copies", _("Copies"), access.VIEW_COPYRULE),
         ),
@@ -93,6 +102,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
         (
             Entry("alarms", _("Alarms"), access.VIEW_ALARM, whole_site=True),
             Entry("runs", _("Runs"), access.VIEW_RUN, frozenset({"run"}), whole_site=True),
+            Entry("left", _("Left to Moodle"), access.VIEW_LEFTROW),
             Entry("reconciliation", _("Reconciliation"), access.VIEW_EMAIL),
             Entry("audit", _("Audit"), access.VIEW_AUDIT, whole_site=True),
             Entry("configuration", _("Settings"), access.VIEW_CONFIGURATION, whole_site=True),

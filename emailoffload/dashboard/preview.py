@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
@@ -21,11 +23,14 @@ from django.views.generic import TemplateView
 
 from emailoffload.dashboard import access
 from emailoffload.dashboard.paging import MAX_ID
+from emailoffload.delivery import message, mime
 from emailoffload.outbox import content, scope
 from emailoffload.outbox.models import AuditEntry, Content, Email
 from emailoffload.policy.credentials import sensitive_templates
 
 PARTS = ("html", "text", "headers")
+IMAGES = "https: data:"
+"""Where pictures may come from once they are asked for: not over plain HTTP, where anybody on the way could see."""
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src {images}; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'self'; sandbox"
@@ -69,15 +74,38 @@ def open_content(email: Email, actor: str, part: str, *, images: bool = False) -
 
 
 def header_lines(email: Email, parts: content.Parts) -> list[tuple[str, str]]:
-    """The headers that the mail left with, as (name, value), decoded."""
+    """The headers that the mail leaves with, as (name, value), decoded; the Message-ID once it is known."""
     lines = [
         ("From", _named(parts.from_name, parts.from_address)),
         ("To", _named(parts.to_name, parts.to_address)),
         ("Reply-To", _named(parts.reply_to_name, parts.reply_to_address)),
         ("Subject", parts.subject),
-        ("X-Email-Offload-Id", email.ref.hex),
+        ("Message-ID", _message_id(email, parts)),
+        (message.HEADER, email.ref.hex),
     ]
     return [(name, value) for name, value in lines if value]
+
+
+def tag_lines(email: Email) -> list[tuple[str, str]]:
+    """What Amazon SES is told beside the mail, as (name, value): its events carry it, the recipient does not see it."""
+    tags = [(message.TAG, email.ref.hex), (message.SOURCE_TAG, email.source)]
+    return [*tags, (_("configuration set"), settings.SES_CONFIGURATION_SET or _("none"))]
+
+
+def _message_id(email: Email, parts: content.Parts) -> str:
+    """SES makes its own, of its message id and a domain of its region; the SMTP route has ours (`delivery.mime`)."""
+    if email.route == "ses":
+        return f"<{email.message_id}@…>" if email.message_id else ""
+    try:
+        return mime.message_id(parts, email.ref.hex)
+    except message.Unsendable:
+        return ""
+
+
+def _images() -> str:
+    """Where pictures may come from; a Moodle without HTTPS shows its own all the same."""
+    site = urlsplit(settings.MOODLE_WWWROOT)
+    return f"{IMAGES} http://{site.netloc}" if site.scheme == "http" and site.netloc else IMAGES
 
 
 def _named(name: str, address: str) -> str:
@@ -121,6 +149,10 @@ class PreviewPage(Readable, TemplateView):
             if opened.parts:
                 context["text"] = opened.parts.text
                 context["headers"] = header_lines(email, opened.parts)
+                context["tags"] = tag_lines(email)
+                context["attachments"] = [
+                    (each.name, each.media_type, len(each.content)) for each in opened.parts.attachments
+                ]
         return super().get_context_data(**context, **kwargs)
 
 
@@ -138,9 +170,7 @@ class PreviewHtml(Readable, View):
         else:
             body = opened.parts.html
         response = HttpResponse(body)
-        response["Content-Security-Policy"] = POLICY.format(
-            images="https: http: data:" if self.images else "data:"
-        )
+        response["Content-Security-Policy"] = POLICY.format(images=_images() if self.images else "data:")
         response["Referrer-Policy"] = "no-referrer"
         response["X-DNS-Prefetch-Control"] = "off"
         return response

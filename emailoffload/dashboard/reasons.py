@@ -41,6 +41,7 @@ WORKER: Final[Mapping[str, Promise]] = {
     "smtp_no_answer": gettext_lazy("the SMTP server took the mail and never answered"),
     "claim_unclear": gettext_lazy("it cannot be seen whether Moodle has sent it"),
     "settled_by_person": gettext_lazy("a person found out that it arrived"),
+    "stopped_unsure": gettext_lazy("it may have left before a person stopped it"),
     "dealt_with": gettext_lazy("a person dealt with it in another way"),
     "bounced_permanent": gettext_lazy("the recipient's mail server refuses it for good"),
     "bounced_transient": gettext_lazy("the recipient's mail server did not take it, and Amazon SES gave up"),

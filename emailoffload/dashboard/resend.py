@@ -1,57 +1,65 @@
-"""Send a mail again: a page that asks for the reason, and the request itself."""
+"""Send a mail again: a page that says to whom it would go and what speaks against it, and the request itself."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from django import forms
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect
-from django.utils.decorators import method_decorator
+from django.shortcuts import redirect
 from django.utils.translation import gettext_lazy as _
-from django.views.decorators.cache import never_cache
-from django.views.generic import TemplateView
 
-from emailoffload.actions.resend import ON_ITS_WAY, resend, reset_advice, warning, why_not
-from emailoffload.dashboard import access
-from emailoffload.dashboard.paging import MAX_ID
-from emailoffload.outbox import scope
+from emailoffload.actions.present import LEARNER, Present, present
+from emailoffload.actions.resend import Resent, refusals, resend, warning
+from emailoffload.dashboard import access, lineage
+from emailoffload.dashboard.email import others_of, visible
+from emailoffload.dashboard.views import Page
+from emailoffload.feedback import suppression
 from emailoffload.outbox.models import Email
-from emailoffload.outbox.states import EmailState
+
+SAME: Final = "same"
+PRESENT: Final = "present"
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """An email among the others of its claim: what it is a resend of, its own resends, and the rest."""
+class Candidate:
+    """A mail that may be sent again: why not ('' where it can), and what to know before."""
 
-    original: Email | None
-    resends: Sequence[Email]
-    siblings: Sequence[Email]
-    offered: bool
-    """Whether the page of the email offers to send it again; the next page knows all that may speak against it."""
-    advice: str
-    """What to do instead, where its credentials are erased; ''."""
+    email: Email
+    why_not: str
+    warning: str
 
 
-def family(email: Email, others: Sequence[Email]) -> Family:
-    """Sort the other emails of a claim by how they are related to this one."""
-    resends = [other for other in others if other.resend_of_id == email.pk]
-    original = next((other for other in others if other.pk == email.resend_of_id), None)
-    erased = email.sensitive and email.erased_at is not None
-    return Family(
-        original,
-        resends,
-        [other for other in others if other not in resends and other != original],
-        offered=not erased and email.state not in {*ON_ITS_WAY, EmailState.RELEASED},
-        advice=reset_advice() if erased else "",
-    )
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Where the mail of the page can go: to the address that it has, to the one that Moodle has now."""
+
+    same: Candidate
+    present: Present | None
+    """None where the question does not arise: Moodle has the same address, or it is no mail to the learner."""
+    present_why_not: str
+    """Why it cannot go to the present address; '' where it can, or the question does not arise."""
+
+    @property
+    def refusal(self) -> str:
+        """Why it can go nowhere; '' where it can."""
+        return "" if self.may_move else self.same.why_not
+
+    @property
+    def may_move(self) -> bool:
+        """Whether it can go to the present address."""
+        return self.present is not None and not self.present_why_not
 
 
-class ReasonForm(forms.Form):
-    """Why a mail is sent again; kept in the audit log."""
+class ResendForm(forms.Form):
+    """To which address, which other recipients too, and why; the reason is kept in the audit log."""
 
+    to = forms.ChoiceField(choices=[(SAME, SAME), (PRESENT, PRESENT)], required=False)
+    present_address = forms.CharField(required=False, max_length=254)
+    """The present address as the page showed it, so that what happens is what was agreed to."""
+    also = forms.MultipleChoiceField(required=False)
     reason = forms.CharField(
         label=_("Why is it sent again?"),
         max_length=500,
@@ -59,44 +67,86 @@ class ReasonForm(forms.Form):
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
 
+    def __init__(self, data: Any, also: Sequence[Email]) -> None:
+        super().__init__(data)
+        self.fields["also"].choices = [(str(email.pk), str(email.pk)) for email in also]  # type: ignore[attr-defined]
 
-@method_decorator(never_cache, name="dispatch")
-class ResendPage(access.NeedsPermission, TemplateView):
+
+class ResendPage(Page):
     """Says to whom the mail would go and what speaks against it; on a POST with a reason, sends it again."""
 
     template_name = "offload/resend.html"
     permissions = (access.VIEW_EMAIL, access.RESEND_EMAIL)
     http_method_names = ("get", "head", "post", "options")
 
-    def email(self) -> Email:
-        """The email that the address names; 404 where there is none that the person may see."""
-        number: int = self.kwargs["pk"]
-        return get_object_or_404(scope.emails_for(self.request.user), pk=number if number <= MAX_ID else 0)
-
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        """The email, why it cannot be sent again if so, the warning that its state calls for, the form."""
-        email: Email = kwargs.pop("email", None) or self.email()
-        refusal = kwargs.pop("refusal", None)
-        form = kwargs.pop("form", None) or ReasonForm()
+        """The email, where it can go and why not, the other recipients, the form."""
+        email: Email = kwargs.pop("email", None) or visible(self.request.user, self.kwargs["pk"])
+        others = kwargs.pop("others", None)
+        if others is None:
+            others = lineage.recipients(email, others_of(email, self.request.user))
+        form = kwargs.pop("form", None) or ResendForm(None, others)
+        refused = refusals([email, *others])
+        choice = choice_of(email, refused.get(email.pk, ""))
+        told = kwargs.pop("refusal", "")
         return super().get_context_data(
             email=email,
-            refusal=why_not(email) if refusal is None else refusal,
-            warning=warning(email),
+            choice=choice,
+            refusal=told or choice.refusal,
+            others=[Candidate(each, refused.get(each.pk, ""), warning(each)) for each in others],
+            chosen=_chosen(form, choice),
             form=form,
             **kwargs,
         )
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Queue the copy and lead to it; 400 without a reason, 409 with the sentence where it is refused."""
-        email = self.email()
-        form = ReasonForm(request.POST)
+        """Queue the copies and lead to the first; 400 without a reason, 409 with the sentence where it is refused.
+
+        Where several were asked for and some were refused, a page says which.
+        """
+        email = visible(request.user, self.kwargs["pk"])
+        others = lineage.recipients(email, others_of(email, request.user))
+        form = ResendForm(request.POST, others)
         if not form.is_valid():
-            return self.render_to_response(
-                self.get_context_data(email=email, form=form, **kwargs), status=400
+            context = self.get_context_data(email=email, others=others, form=form, **kwargs)
+            return self.render_to_response(context, status=400)
+        values = form.cleaned_data
+        ids = [email.pk, *map(int, values["also"])]
+        moved = {email.pk: values["present_address"]} if values["to"] == PRESENT else {}
+        outcomes = resend(ids, actor=request.user.get_username(), reason=values["reason"], to_present=moved)
+        made = [outcome for outcome in outcomes if outcome.new_id is not None]
+        if not made:
+            context = self.get_context_data(
+                email=email, others=others, form=form, refusal=outcomes[0].why_not, **kwargs
             )
-        actor = request.user.get_username()
-        (outcome,) = resend([email.pk], actor=actor, reason=form.cleaned_data["reason"])
-        if outcome.new_id is None:
-            context = self.get_context_data(email=email, form=form, refusal=outcome.why_not, **kwargs)
             return self.render_to_response(context, status=409)
-        return redirect("email", outcome.new_id)
+        if len(made) == len(outcomes):
+            return redirect("email", made[0].new_id)
+        context = self.get_context_data(email=email, others=others, form=form, **kwargs)
+        context["outcomes"] = _named(outcomes, [email, *others])
+        return self.render_to_response(context)
+
+
+def choice_of(email: Email, why_not: str) -> Choice:
+    """Where an email can go; Moodle is asked where it is the learner's."""
+    same = Candidate(email, why_not, warning(email))
+    if email.role != LEARNER:
+        return Choice(same, None, "")
+    now = present([email])[email.pk]
+    if now.why_not:
+        return Choice(same, now, now.why_not)
+    if suppression.key(now.address) == suppression.key(email.address):
+        return Choice(same, None, "")
+    return Choice(same, now, refusals([email], {email.pk: now.address}).get(email.pk, ""))
+
+
+def _chosen(form: ResendForm, choice: Choice) -> str:
+    """Which address is marked when the page is shown."""
+    if choice.may_move and (choice.same.why_not or form.data.get("to") == PRESENT):
+        return PRESENT
+    return SAME
+
+
+def _named(outcomes: Sequence[Resent], emails: Sequence[Email]) -> list[tuple[Email, Resent]]:
+    by_id = {email.pk: email for email in emails}
+    return [(by_id[outcome.email_id], outcome) for outcome in outcomes]

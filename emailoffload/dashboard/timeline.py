@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from emailoffload.dashboard import observed, reasons, sentences, words
+from emailoffload.dashboard import deeds, observed, reasons, sentences, words
 from emailoffload.dashboard.known import NOTHING, Known
+from emailoffload.dashboard.timeline_claim import claim_entries
+from emailoffload.dashboard.timeline_entry import Entry, Id
 from emailoffload.feedback.models import Event, EventType
-from emailoffload.outbox.models import Attempt, Email
-from emailoffload.outbox.states import ClaimState, EmailState
+from emailoffload.outbox.models import Attempt, AuditEntry, Email
+from emailoffload.outbox.states import EmailState
 
 ATTEMPT_TONES = {
     "accepted": "good",
@@ -40,25 +42,14 @@ RECORDED_ELSEWHERE = frozenset(
 """States whose time is told by the claim, an attempt or a column of its own."""
 BY_EVENT = frozenset({EmailState.DELAYED, EmailState.REJECTED})
 """States without a column: told by their event, as long as that is stored."""
+LOOK_HERE = frozenset({"deadline", "refused", "MessageRejected", "BadRequestException"})
+"""Codes whose cure is to look at the attempts."""
 EVENTS_SHOWN = 100
 SIGHTS_SHOWN = 10
 """Of openings and followed links, of which there can be any number."""
 SIGHTS = (EventType.OPEN, EventType.CLICK)
 LATE = timedelta(minutes=5)
 """An event that came so much later than it happened says when it came."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of the timeline; `at` is aware, `details` are (name, value) pairs."""
-
-    at: datetime
-    title: str
-    tone: str
-    text: str = ""
-    details: tuple[tuple[str, str], ...] = ()
-    noted: bool = False
-    """It has no bearing on the state; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,79 +69,52 @@ def reports(email: Email) -> Reports:
     return Reports(sorted([*told, *shown], key=lambda event: (event.at, event.pk)), len(seen) - len(shown))
 
 
-def _held(value: object) -> str:
-    """A column's value as Moodle's database shows it."""
-    return "NULL" if value is None else str(value)
-
-
 def entries(
-    email: Email, attempts: Sequence[Attempt], told: Reports = Reports(), known: Known = NOTHING
+    email: Email,
+    attempts: Sequence[Attempt],
+    told: Reports = Reports(),
+    known: Known = NOTHING,
+    done: Sequence[AuditEntry] = (),
 ) -> list[Entry]:
-    """The timeline of an email, oldest first: from its claim (already loaded), columns, attempts and events."""
+    """The timeline of an email, oldest first: from its claim (already loaded), columns, attempts, events, and
+    what people did (`deeds.of`)."""
     found = [
-        *_claim(email),
-        *_resend(email),
+        *claim_entries(email),
+        *_resend(email, done),
+        *deeds.entries(email, done),
         *(_attempt(attempt) for attempt in attempts),
         *_events(told, attempts),
         *_silence(known),
-        *_columns(email, {event.type for event in told.events}, attempts),
+        *_aside(email, done),
+        *_columns(email, {event.type for event in told.events}, attempts, {deed.action for deed in done}),
     ]
     return sorted(found, key=lambda entry: entry.at)
 
 
-def _claim(email: Email) -> list[Entry]:
-    claim = email.claim
-    row = _("row %(row)d of %(source)s") % {"row": claim.row_id, "source": words.source(claim.source)}
-    found = [
-        Entry(
-            claim.created_at,
-            _("Rendered, and meant to be claimed"),
-            "wait",
-            row,
-            tuple((name, _held(value)) for name, value in claim.before.items()),
-        )
-    ]
-    if claim.claimed_at:
-        how = (
-            _("while we held Moodle's cron lock")
-            if claim.under_lock
-            else _("ahead of time, before it was due")
-        )
-        found.append(
-            Entry(
-                claim.claimed_at,
-                _("Claimed in Moodle"),
-                "good",
-                f"{row}; {how}",
-                tuple(
-                    (name, f"{_held(claim.before.get(name, '?'))} → {_held(value)}")
-                    for name, value in claim.after.items()
-                ),
-            )
-        )
-    if claim.settled_at and claim.state != ClaimState.CLAIMED:
-        title = {
-            ClaimState.LOST: _("Lost: Moodle changed the row first"),
-            ClaimState.DROPPED: _("Dropped: the claim was not made"),
-            ClaimState.RELEASED: _("Released: the row has its former values again"),
-        }.get(ClaimState(claim.state), words.humanised(claim.state))
-        found.append(Entry(claim.settled_at, title, "quiet", claim.note))
-    return found
-
-
-def _resend(email: Email) -> list[Entry]:
+def _resend(email: Email, done: Sequence[AuditEntry]) -> list[Entry]:
     if email.resend_of_id is None:
         return []
-    text = _("A copy of email %(id)d. The audit log names who and why.") % {"id": email.resend_of_id}
+    if any(deed.action == "resend" and deed.details.get("new_email") == email.pk for deed in done):
+        return []  # told by the deed, with who and why
+    text = _("A copy of email %(id)d.") % {"id": email.resend_of_id}
     return [Entry(email.created_at, _("Sent again, as a person asked"), "wait", text)]
+
+
+def _aside(email: Email, done: Sequence[AuditEntry]) -> list[Entry]:
+    """That a mail waits for the SMTP server, where no person asked for it."""
+    waits = email.state == EmailState.QUEUED and email.route == "smtp"
+    if not waits or any(deed.action == "smtp" for deed in done):
+        return []
+    text = reasons.text(email.reason) if email.reason else ""
+    return [Entry(email.state_at, _("Set aside for the SMTP server"), "warn", text)]
 
 
 def _attempt(attempt: Attempt) -> Entry:
     details = [
         (_("Error"), attempt.error_code),
         (_("HTTP status"), str(attempt.http_status or "")),
-        (_("SES request id"), attempt.request_id),
-        (_("SES message id"), attempt.message_id),
+        (_("SES request id"), Id(attempt.request_id)),
+        (_("SES message id"), Id(attempt.message_id)),
         (_("Process"), attempt.holder),
     ]
     if attempt.finished_at:
@@ -161,13 +125,26 @@ def _attempt(attempt: Attempt) -> Entry:
         "route": words.route(attempt.route),
         "outcome": words.attempt_outcome(attempt.outcome),
     }
+    why, cure = _error(attempt)
     return Entry(
         attempt.started_at,
         title,
         ATTEMPT_TONES.get(attempt.outcome, "warn"),
-        attempt.error_message,
+        why,
         tuple((name, value) for name, value in details if value),
+        cure=cure,
     )
+
+
+def _error(attempt: Attempt) -> tuple[str, str]:
+    """What went wrong with a try, in words and in those of the server, and what a person can do about it."""
+    if not attempt.error_code or attempt.outcome == "accepted":
+        return attempt.error_message, ""
+    why = f"{capfirst(reasons.meaning(attempt.error_code))}."
+    if attempt.error_message and attempt.error_message.rstrip(".") != why.rstrip("."):
+        why = _("%(why)s The words with it: “%(words)s”.") % {"why": why, "words": attempt.error_message}
+    # That its last attempt names the cause helps nobody who is reading just that.
+    return why, "" if attempt.error_code in LOOK_HERE else reasons.cure(attempt.error_code)
 
 
 def _events(told: Reports, attempts: Sequence[Attempt]) -> list[Entry]:
@@ -204,7 +181,7 @@ def _event(event: Event, *, settled: bool) -> Entry:
         (_("Kind"), " ".join(part for part in (event.kind, event.subkind) if part)),
         (_("Status code"), event.status),
         (_("Words of the mail server"), event.diagnostic),
-        (_("SES message id"), event.message_id),
+        (_("SES message id"), Id(event.message_id)),
         (_("Came"), _came(event)),
     ]
     return Entry(
@@ -237,8 +214,8 @@ def _silence(known: Known) -> list[Entry]:
     return [Entry(known.not_taken.drained_at, _("No report that Amazon SES took it"), "wait", text)]
 
 
-def _columns(email: Email, told: Collection[str], attempts: Sequence[Attempt]) -> list[Entry]:
-    """What the email's row says and no event or attempt tells in more detail."""
+def _columns(email: Email, told: Collection[str], attempts: Sequence[Attempt], done: Set[str]) -> list[Entry]:
+    """What the email's row says and no event, attempt or deed of a person's tells in more detail."""
     answered = any(attempt.outcome == "accepted" for attempt in attempts)
     listed = EventType.BOUNCE in told or EventType.COMPLAINT in told
     columns = (
@@ -258,7 +235,8 @@ def _columns(email: Email, told: Collection[str], attempts: Sequence[Attempt]) -
     if email.erased_at:
         text = _("It carried credentials.") if email.sensitive else ""
         found.append(Entry(email.erased_at, _("What it said was erased"), "quiet", text))
-    if email.state not in RECORDED_ELSEWHERE and not (email.state in BY_EVENT and told):
+    by_deed = email.state == EmailState.CANCELLED and not done.isdisjoint({"cancel", "dismiss"})
+    if email.state not in RECORDED_ELSEWHERE and not (email.state in BY_EVENT and told) and not by_deed:
         reason, detail = reasons.own(email.reason, email.detail)
         text = " ".join(part for part in (reasons.text(reason) if reason else "", detail) if part)
         found.append(Entry(email.state_at, capfirst(words.state(email.state)), words.tone(email.state), text))

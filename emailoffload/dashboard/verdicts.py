@@ -14,6 +14,7 @@ from django.conf import settings
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from emailoffload.actions.cancel import STOPPED_UNSURE
 from emailoffload.actions.fallbacks import DEALT_WITH
 from emailoffload.actions.resend import reset_advice
 from emailoffload.actions.settle import BY_PERSON
@@ -263,12 +264,32 @@ def _failed(email: Email, known: Known) -> Verdict:
 
 def _cancelled(email: Email, known: Known) -> Verdict:
     reason, detail = reasons.own(email.reason, email.detail)
+    evidence = detail or _("The timeline names who and why.")
+    if reason == STOPPED_UNSURE:
+        return _stopped_late(email, evidence)
     if reason == DEALT_WITH:
-        sentence = _("we did not send it; a person dealt with it in another way.")
+        sentence: str = _("we did not send it; a person dealt with it in another way.")
     else:
         sentence = reasons.because(_("a person stopped it before it left"), reason)
+    return Verdict(_("No"), sentence, "quiet", evidence, email.state_at)
+
+
+def _stopped_late(email: Email, evidence: str) -> Verdict:
+    """Stopped after a try without an answer: the answer may have come since."""
+    if email.accepted_at:
+        took = say(
+            _("{server} had taken it on {at}, before a person stopped it."),
+            server=words.route(email.route),
+            at=email.accepted_at,
+        )
+        return Verdict(_("Sent"), took, "warn", evidence, email.accepted_at)
     return Verdict(
-        _("No"), sentence, "quiet", detail or _("The audit log names who and why."), email.state_at
+        _("Unknown"),
+        _("a person stopped it after a try that got no answer, so it may have gone out before."),
+        "warn",
+        evidence,
+        email.state_at,
+        _("It is not tried any more. Ask the recipient before you send it again."),
     )
 
 

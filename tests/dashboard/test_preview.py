@@ -47,12 +47,25 @@ def test_the_html_part_is_served_under_a_policy_that_allows_nothing(support: Cli
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_pictures_are_loaded_only_when_asked_for_and_that_is_on_record(support: Client) -> None:
+def test_pictures_are_loaded_only_when_asked_for_and_that_is_on_record(
+    support: Client, settings: Any
+) -> None:
+    settings.MOODLE_WWWROOT = "https://learn.example.org"
     email = make_email(body={"html": EVIL})
     response = support.get(reverse("email-preview-html", args=[email.pk]) + "?images=1")
-    assert directives(response)["img-src"] == "https: http: data:"
+    assert directives(response)["img-src"] == "https: data:"
     assert directives(response)["default-src"] == "'none'"
     assert looks() == [{"part": "html", "remote_images": True}]
+
+
+def test_a_moodle_without_https_shows_its_own_pictures_and_no_others_over_http(
+    support: Client, settings: Any
+) -> None:
+    settings.MOODLE_WWWROOT = "http://moodle.local:8080/learn"
+    address = reverse("email-preview-html", args=[make_email(body={}).pk])
+    asked = directives(support.get(f"{address}?images=1"))
+    assert asked["img-src"] == "https: data: http://moodle.local:8080"
+    assert directives(support.get(address))["img-src"] == "data:"
 
 
 def test_the_frame_has_no_permission_at_all(support: Client) -> None:
