@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
+from django.apps import apps
+from django.conf import settings
 from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
@@ -229,6 +233,14 @@ class ForSuperusers:
         """Never."""
         return False
 
+
+if settings.OIDC:
+    # Links between accounts and people at the provider: the login keeps them, nobody edits them.
+    for _name in ("allauth.account", "allauth.socialaccount"):
+        import_module(f"{_name}.admin")
+        for _model in apps.get_app_config(_name.rpartition(".")[2]).get_models():
+            if admin.site.is_registered(_model):
+                admin.site.unregister(_model)
 
 for _model in (Schedule, Success, Failure, OrmQ):
     _theirs = type(admin.site.get_model_admin(_model))

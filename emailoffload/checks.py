@@ -118,3 +118,28 @@ def folders(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[Chec
             id="emailoffload.W006",
         )
     ]
+
+
+@register("emailoffload")
+def logins(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Single sign-on has what it needs, and logins are counted by the address of who logs in."""
+    found: list[CheckMessage] = []
+    if settings.OIDC_SERVER_URL and settings.OIDC_MISSING:
+        found.append(
+            Error(
+                "OIDC_SERVER_URL asks for single sign-on, but these packages are not installed: "
+                f"{', '.join(settings.OIDC_MISSING)}.",
+                hint="Install them with `pip install --require-hashes -r requirements-oidc.lock`, or leave out OIDC_…",
+                id="emailoffload.E003",
+            )
+        )
+    if settings.SECURE_HTTPS and not settings.TRUSTED_PROXIES:
+        found.append(
+            Warning(
+                "SECURE_HTTPS is on, so a proxy stands in front, but TRUSTED_PROXIES is 0: everybody seems to come "
+                "from the proxy, and one who guesses passwords locks out all.",
+                hint="Set TRUSTED_PROXIES to the number of proxies that add to X-Forwarded-For, mostly 1.",
+                id="emailoffload.W007",
+            )
+        )
+    return found
