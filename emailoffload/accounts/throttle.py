@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from axes.handlers.database import AxesDatabaseHandler  # type: ignore[import-untyped,unused-ignore]
-from axes.models import AccessAttempt  # type: ignore[import-untyped,unused-ignore]
+from axes.handlers.database import AxesDatabaseHandler
+from axes.models import AccessAttempt
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db.models import Case, F, Q, Value, When
@@ -153,7 +153,7 @@ def of(request: HttpRequest) -> Guess | None:
     return found
 
 
-class CountsBeforeChecking(AxesDatabaseHandler):  # type: ignore[misc,unused-ignore]
+class CountsBeforeChecking(AxesDatabaseHandler):
     """What django-axes asks: may this guess be looked at, it was wrong, it was right, forget."""
 
     def is_allowed(self, request: HttpRequest, credentials: dict[str, Any] | None = None) -> bool:

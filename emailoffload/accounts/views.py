@@ -16,7 +16,6 @@ from django.contrib.auth.views import (
     RedirectURLMixin,
 )
 from django.core.exceptions import PermissionDenied
-from django.forms import Form
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import resolve_url
@@ -60,9 +59,9 @@ class LogIn(LoginView):
             **kwargs,
         )
 
-    def form_valid(self, form: Form) -> HttpResponseRedirect:  # type: ignore[override]
+    def form_valid(self, form: Any) -> HttpResponse:
         """Log in, and record who did, and how many wrong passwords came before."""
-        response = super().form_valid(form)  # type: ignore[arg-type]
+        response = super().form_valid(form)
         found = throttle.of(self.request)
         failures = found.count - 1 if found else 0
         audit.record("login", self.request.user, known=True, by="password", failures=failures)
@@ -76,7 +75,7 @@ class LogOut(LogoutView):
         """Record, then log out."""
         if request.user.is_authenticated:
             audit.record("logout", request.user, known=True)
-        response: HttpResponse = super().post(request, *args, **kwargs)  # type: ignore[assignment]
+        response: HttpResponse = super().post(request, *args, **kwargs)
         return response
 
 

@@ -6,20 +6,20 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from allauth.core.exceptions import ImmediateHttpResponse  # type: ignore[import-untyped,unused-ignore]
-from allauth.socialaccount.adapter import (  # type: ignore[import-untyped,unused-ignore]
+from allauth.core.exceptions import ImmediateHttpResponse
+from allauth.socialaccount.adapter import (
     DefaultSocialAccountAdapter,
 )
-from allauth.socialaccount.models import SocialLogin  # type: ignore[import-untyped,unused-ignore]
+from allauth.socialaccount.models import SocialLogin
 from django.http import HttpRequest
 
 from emailoffload.accounts.oidc import admission
-from emailoffload.accounts.oidc.protocol import Provider, Refused, application
+from emailoffload.accounts.oidc.protocol import CLAIMS, Provider, Refused, application
 
 logger = logging.getLogger(__name__)
 
 
-class LoginAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc,unused-ignore]
+class LoginAdapter(DefaultSocialAccountAdapter):
     """The flow ends with us, before allauth makes accounts, links or logins of its own."""
 
     def get_provider(self, request: HttpRequest, provider: str, client_id: str | None = None) -> Provider:
@@ -30,7 +30,9 @@ class LoginAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc,unused-ign
         """The provider says who it is: let them in or not. Raises ImmediateHttpResponse, always."""
         account = sociallogin.account if sociallogin.account.pk else None
         raise ImmediateHttpResponse(
-            admission.admit(request, account, sociallogin.claims, sociallogin.state.get("next") or "")
+            admission.admit(
+                request, account, getattr(sociallogin, CLAIMS), sociallogin.state.get("next") or ""
+            )
         )
 
     def on_authentication_error(

@@ -13,7 +13,7 @@ import logging
 import re
 from typing import Any, Final
 
-from allauth.socialaccount.models import SocialAccount  # type: ignore[import-untyped,unused-ignore]
+from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
 from django.contrib.auth import login
 from django.contrib.auth.models import Group, User
@@ -91,7 +91,7 @@ def _make(claims: dict[str, Any]) -> User:
     user = User(username=free_name(claims))
     user.set_unusable_password()
     user.save()
-    SocialAccount.objects.create(user=user, provider=provider_id(), uid=claims["sub"])
+    SocialAccount._default_manager.create(user=user, provider=provider_id(), uid=claims["sub"])
     audit.record("account_create", user, known=False, by="sso")
     return user
 

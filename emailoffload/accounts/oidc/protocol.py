@@ -14,20 +14,23 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import jwt
-from allauth.socialaccount.models import SocialApp, SocialLogin, SocialToken  # type: ignore[import-untyped,unused-ignore]
-from allauth.socialaccount.providers.oauth2.client import (  # type: ignore[import-untyped,unused-ignore]
+from allauth.socialaccount.adapter import get_adapter
+from allauth.socialaccount.models import SocialApp, SocialLogin, SocialToken
+from allauth.socialaccount.providers.oauth2.client import (
     OAuth2Error,
 )
-from allauth.socialaccount.providers.openid_connect.provider import (  # type: ignore[import-untyped,unused-ignore]
+from allauth.socialaccount.providers.openid_connect.provider import (
     OpenIDConnectProvider,
 )
-from allauth.socialaccount.providers.openid_connect.views import (  # type: ignore[import-untyped,unused-ignore]
+from allauth.socialaccount.providers.openid_connect.views import (
     OpenIDConnectOAuth2Adapter,
 )
 from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
 
+CLAIMS: Final = "offload_claims"
+"""What the provider said, for as long as a login takes: an attribute of it, stored nowhere."""
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
 """Signatures with a key that only the provider has: none of those that are made with the client's secret."""
 LEEWAY: Final = 60
@@ -36,7 +39,7 @@ _ENDPOINTS: Final = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 _LOCAL: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
-class Refused(OAuth2Error):  # type: ignore[misc,unused-ignore]
+class Refused(OAuth2Error):
     """The provider's answer is not believed; the text is a code for the log, nothing of the answer."""
 
 
@@ -69,7 +72,7 @@ def nonce_of(code_verifier: str | None) -> str:
     return hashlib.sha256(b"nonce:" + (code_verifier or secrets.token_urlsafe()).encode()).hexdigest()
 
 
-class Provider(OpenIDConnectProvider):  # type: ignore[misc,unused-ignore]
+class Provider(OpenIDConnectProvider):
     """The one provider of the settings."""
 
     def get_callback_url(self) -> str:
@@ -102,7 +105,7 @@ class Provider(OpenIDConnectProvider):  # type: ignore[misc,unused-ignore]
         return []
 
 
-class Conversation(OpenIDConnectOAuth2Adapter):  # type: ignore[misc,unused-ignore]
+class Conversation(OpenIDConnectOAuth2Adapter):
     """What is asked of the provider during one login."""
 
     nonce = ""
@@ -119,7 +122,7 @@ class Conversation(OpenIDConnectOAuth2Adapter):  # type: ignore[misc,unused-igno
     def openid_config(self) -> dict[str, Any]:
         """What the provider says about itself, once for each login. Raises Refused for addresses without https."""
         known = "_openid_config" in self.__dict__
-        config = super().openid_config
+        config: dict[str, Any] = super().openid_config
         if not known:
             if not isinstance(config, dict) or not isinstance(config.get("issuer"), str):
                 raise Refused("discovery")
@@ -141,7 +144,7 @@ class Conversation(OpenIDConnectOAuth2Adapter):  # type: ignore[misc,unused-igno
     def complete_login(
         self, request: HttpRequest, app: SocialApp, token: SocialToken, **kwargs: Any
     ) -> SocialLogin:
-        """Who it is, with `claims`: what the ID token says, and the user information beside it. Raises Refused."""
+        """Who it is, with `CLAIMS`: what the ID token says, and the user information beside it. Raises Refused."""
         said = kwargs["response"].get("id_token")
         if not isinstance(said, str):
             raise Refused("no ID token")
@@ -151,8 +154,8 @@ class Conversation(OpenIDConnectOAuth2Adapter):  # type: ignore[misc,unused-igno
             if not isinstance(told, dict) or told.get("sub") != claims["sub"]:
                 raise Refused("user information about somebody else")
             claims = {**told, **claims}
-        login = self.get_provider().sociallogin_from_response(request, claims)
-        login.claims = claims
+        login: SocialLogin = self.get_provider().sociallogin_from_response(request, claims)
+        setattr(login, CLAIMS, claims)
         return login
 
     def verified(self, token: str) -> dict[str, Any]:
@@ -161,8 +164,6 @@ class Conversation(OpenIDConnectOAuth2Adapter):  # type: ignore[misc,unused-igno
             header = jwt.get_unverified_header(token)
             if header.get("alg") not in ALGORITHMS:
                 raise Refused("algorithm")
-            from allauth.socialaccount.adapter import get_adapter  # type: ignore[import-untyped,unused-ignore]
-
             with get_adapter().get_requests_session() as session:
                 answer = session.get(self.openid_config["jwks_uri"])
                 answer.raise_for_status()

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import logging
 
-from allauth.core.exceptions import ImmediateHttpResponse  # type: ignore[import-untyped,unused-ignore]
-from allauth.socialaccount.providers.base.constants import (  # type: ignore[import-untyped,unused-ignore]
+from allauth.core.exceptions import ImmediateHttpResponse
+from allauth.socialaccount.providers.base.constants import (
     AuthProcess,
 )
-from allauth.socialaccount.providers.oauth2.client import (  # type: ignore[import-untyped,unused-ignore]
+from allauth.socialaccount.providers.oauth2.client import (
     OAuth2Error,
 )
-from allauth.socialaccount.providers.oauth2.views import (  # type: ignore[import-untyped,unused-ignore]
+from allauth.socialaccount.providers.oauth2.views import (
     OAuth2CallbackView,
 )
 from django.contrib.auth.decorators import login_not_required
@@ -48,7 +48,7 @@ def begin(request: HttpRequest) -> HttpResponse:
         logger.warning("The provider of single sign-on cannot be used: %s.", type(error).__name__)
         return admission.refused(request, "unreachable")
     except ImmediateHttpResponse as answer:
-        return answer.response  # type: ignore[no-any-return,unused-ignore]
+        return answer.response
     return response
 
 
