@@ -37,8 +37,10 @@ VIEW_EVENT = "emailoffload.view_event"
 VIEW_EVENTPROBLEM = "emailoffload.view_eventproblem"
 CANCEL_EMAIL = "emailoffload.cancel_email"
 EXPORT_EMAIL = "emailoffload.export_email"
+VIEW_LEFTROW = "emailoffload.view_leftrow"
 VIEW_AUDIT = "emailoffload.view_auditentry"
 VIEW_CONFIGURATION = "emailoffload.view_configuration"
+SHARE_VIEW = "emailoffload.change_savedview"
 
 NEEDED: dict[str, Promise] = {
     VIEW_EMAIL: _("This page needs the permission to see emails (%(permission)s)."),
@@ -63,8 +65,12 @@ NEEDED: dict[str, Promise] = {
     VIEW_EVENTPROBLEM: _("This page needs the permission to see unreadable events (%(permission)s)."),
     CANCEL_EMAIL: _("Stopping a mail needs the permission to cancel emails (%(permission)s)."),
     EXPORT_EMAIL: _("Exporting mails needs the permission to export emails (%(permission)s)."),
+    VIEW_LEFTROW: _(
+        "This page needs the permission to see what was left to Moodle (%(permission)s)."
+    ),
     VIEW_AUDIT: _("This page needs the permission to see the audit log (%(permission)s)."),
     VIEW_CONFIGURATION: _("This page needs the permission to see the settings (%(permission)s)."),
+    SHARE_VIEW: _("Saving a view for everybody needs the permission to change saved views (%(permission)s)."),
 }
 WHOLE_SITE: Promise = _(
     "This page is about the whole site. Your account sees only what belongs to its companies."

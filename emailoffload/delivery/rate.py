@@ -151,6 +151,11 @@ def known(max_age: float = ACCOUNT_SECONDS) -> Known:
     return _read()[0]
 
 
+def remembered() -> Known:
+    """What is on record of the account, however old; SES is never asked: for pages. One query."""
+    return _read()[0]
+
+
 def expire() -> None:
     """Have SES asked anew next time; until it answers, what is known stays in use."""
     with transaction.atomic():

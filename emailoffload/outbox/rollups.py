@@ -90,6 +90,7 @@ def by_company(
     end: datetime,
     *,
     companies: Collection[int] | None = None,
+    source: str = "",
     most: int = 20,
 ) -> list[tuple[int, dict[str, int]]]:
     """How many of `kind` began in the period, by company and key: the `most` largest companies, largest first.
@@ -97,7 +98,7 @@ def by_company(
     Company 0 is that of records of no company, or of none that is known.
     """
     found: dict[int, dict[str, int]] = {}
-    rows = _rows(kind, start, end, companies, "")
+    rows = _rows(kind, start, end, companies, source)
     for company, key, number in rows.values_list("company_id", "key").annotate(Sum("number")):
         found.setdefault(company, {})[key] = number
     return sorted(found.items(), key=lambda item: (-sum(item[1].values()), item[0]))[:most]

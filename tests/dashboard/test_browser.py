@@ -21,6 +21,7 @@ from emailoffload.feedback.models import EventProblem, Suppression
 from emailoffload.outbox.models import AuditEntry, Email, Lease, Shadow, State
 from emailoffload.outbox.states import EmailState
 from emailoffload.policy.models import CopyRule, RoutingRule
+from emailoffload.worker import rollups
 from tests.dashboard.conftest import PASSWORD, make_user
 from tests.dashboard.factories import make_day, make_email, make_finding, make_run, make_suppression
 from tests.dashboard.reported import make_reports
@@ -254,16 +255,74 @@ def test_the_overview_stays_fresh_and_can_be_paused(visit: Any) -> None:
     sam.page.clock.install()
     sam.log_in("sam")
     expect(sam.page.locator(".tasks")).to_contain_text("1 failed")
+    details = sam.page.locator("#health-cards")
+    details.locator("summary").click()
     make_email(EmailState.FAILED)
     sam.page.clock.run_for(31_000)
     expect(sam.page.locator(".tasks")).to_contain_text("2 failed")
-    pause = sam.page.get_by_role("button", name="Pause updates")
-    pause.click()
-    expect(sam.page.get_by_role("button", name="Resume updates")).to_have_attribute("aria-pressed", "true")
+    # What was open stays open, and the keyboard stays where it was.
+    expect(details.locator(".grid")).to_be_visible()
+    expect(details.locator("summary")).to_be_focused()
+    sam.page.get_by_role("button", name="Pause updates").focus()
+    sam.page.keyboard.press("Enter")
+    expect(sam.page.get_by_text("Updates are paused.")).to_be_visible()
     asked: list[str] = []
     sam.page.on("request", lambda request: asked.append(request.url))
     sam.page.clock.run_for(120_000)
     assert asked == []
+    # The choice is remembered, and going on asks at once.
+    sam.page.reload()
+    make_email(EmailState.FAILED)
+    sam.page.get_by_role("button", name="Resume updates").click()
+    expect(sam.page.locator(".tasks")).to_contain_text("3 failed")
+    assert sam.wrong == []
+
+
+@pytest.mark.parametrize("how", ["no answer", "an error"])
+def test_where_the_site_does_not_answer_the_page_stays_and_says_that_it_is_old(visit: Any, how: str) -> None:
+    make_email(EmailState.FAILED)
+    make_user("Support staff", "sam")
+    sam: Visitor = visit()
+    sam.page.clock.install()
+    sam.log_in("sam")
+    sam.page.route("**/", lambda route: route.abort() if how == "no answer" else route.fulfill(status=503))
+    sam.page.clock.run_for(31_000)
+    expect(sam.page.locator("#live-status")).to_have_text("Not up to date: the site does not answer.")
+    expect(sam.page.locator(".tasks")).to_contain_text("1 failed")
+    sam.page.unroute("**/")
+    sam.page.clock.run_for(31_000)
+    expect(sam.page.locator("#live-status")).to_be_empty()
+
+
+def test_the_line_of_health_is_replaced_only_when_it_says_something_else(visit: Any) -> None:
+    make_user("Support staff", "sam")
+    sam: Visitor = visit()
+    sam.page.clock.install()
+    sam.log_in("sam")
+    line = sam.page.locator("#verdict")
+    expect(line).to_contain_text("No worker has run yet")
+    sam.page.evaluate("document.querySelector('#verdict .verdict').dataset.seen = '1'")
+    with sam.page.expect_response(lambda answer: answer.ok):
+        sam.page.clock.run_for(31_000)
+    expect(sam.page.locator("#verdict [data-seen]")).to_have_count(1)
+    Lease.objects.create(name="dispatch", beat_at=timezone.now())
+    sam.page.clock.run_for(31_000)
+    expect(line).to_contain_text("All is well.")
+    assert sam.wrong == []
+
+
+def test_charts_have_no_barrier_and_lead_to_their_rows(visit: Any) -> None:
+    a_busy_day()
+    rollups.run(rebuild=True)
+    make_user("Support staff", "sam")
+    for look in LOOKS:
+        sam: Visitor = visit(look)
+        sam.log_in("sam", "/?when=24h")
+        sam.page.locator("#time-table summary").click()
+        sam.check()
+        sam.picture(f"overview-figures-{look}")
+    sam.page.locator(".drawn a[href*='state=failed']").first.click()
+    expect(sam.page.get_by_role("heading", name="Emails")).to_be_visible()
     assert sam.wrong == []
 
 

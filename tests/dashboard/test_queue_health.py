@@ -8,22 +8,22 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from emailoffload.dashboard import overview
+from emailoffload.dashboard import health_cards
 from emailoffload.outbox import guardstate
 from emailoffload.outbox.models import Lease
 
 pytestmark = pytest.mark.django_db(databases=["default", "moodle"])
 
 
-def line(**values: object) -> overview.Health:
+def line(**values: object) -> health_cards.Health:
     now = timezone.now()
     guardstate.save(guardstate.Guard(**{"mode": "tick", "last_look": now, **values}))  # type: ignore[arg-type]
-    (found,) = overview.queue(now)
+    (found,) = health_cards.queue(now)
     return found
 
 
 def test_a_site_that_nobody_watches_has_no_line_about_the_queue(support: Client) -> None:
-    assert overview.queue(timezone.now()) == []
+    assert health_cards.queue(timezone.now()) == []
     assert "IOMAD&#x27;s queue" not in support.get("/").content.decode()
 
 
@@ -59,7 +59,7 @@ def test_a_watch_that_has_fallen_silent_is_a_warning_and_no_sign_of_a_living_wor
     now = timezone.now()
     assert line(last_look=now - timedelta(minutes=10)).tone == "warn"
     Lease.objects.create(name=guardstate.LEASE, beat_at=now)
-    assert overview.worker(now).tone == "warn"
+    assert health_cards.worker(now).tone == "warn"
 
 
 def test_staff_of_the_whole_site_see_the_line_and_staff_of_one_company_do_not(

@@ -17,7 +17,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from emailoffload.dashboard import overview
+from emailoffload.dashboard import health_ses
 from emailoffload.feedback import inbox, subscription
 from emailoffload.feedback.models import Event, EventProblem
 from emailoffload.outbox.models import State
@@ -225,9 +225,9 @@ def test_each_topic_has_a_standing_of_its_own(amazon: Aws, sns_api: Any) -> None
 
 
 def test_the_overview_says_which_subscription_has_ended(amazon: Aws, settings: Any) -> None:
-    assert overview.webhook() == []
+    assert health_ses.webhook() == []
     post(Sent(amazon.sns.confirmation("UnsubscribeConfirmation")))
-    (line,) = overview.webhook()
+    (line,) = health_ses.webhook()
     assert (line.tone, "email-offload-events has ended" in line.text) == ("bad", True)
     settings.SNS_TOPICS = [attacks.OTHER_TOPIC]
-    assert overview.webhook() == []
+    assert health_ses.webhook() == []

@@ -1,0 +1,147 @@
+"""Rows of Moodle's that were left to Moodle: which, since when, why, and what to do about it.
+
+Two lists that hold exactly what the overview's figures count: rows that were due and not claimed (by when they were
+first seen), and with `show=lost` rows that Moodle handled in the moment in which we wanted to claim them. Both go by
+key within a range of ids, so that a period of a table of millions is read where it lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from django.db.models import Model, QuerySet
+from django.http import QueryDict
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+
+from emailoffload.dashboard import access, links, overview, paging, period, reasons
+from emailoffload.dashboard.views import PAGE_SIZE, Page
+from emailoffload.outbox import rollups, scope
+from emailoffload.outbox.figures import LeftRow
+from emailoffload.outbox.states import ClaimState
+
+LOST: Final = "lost"
+SLACK: Final = 50_000
+"""Ids: passes that run at once write their rows a little out of the order of their times."""
+M = TypeVar("M", bound=Model)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A reason with its rows in the period, and the address of these."""
+
+    code: str
+    number: int
+    address: str
+    here: bool
+
+
+def rows(user: scope.Person) -> QuerySet[LeftRow]:
+    """The rows left to Moodle that a person may see."""
+    return scope.narrow(LeftRow.objects.all(), user, "company_id")
+
+
+def span(params: QueryDict, chosen: period.Selection) -> tuple[datetime, datetime]:
+    """The moments that `since` and `until` name, unless a period is chosen; else that one's."""
+    if any(params.get(name) for name in ("when", "date_from", "date_to")):
+        return chosen.period.start, chosen.period.end
+    return (
+        _moment(params.get("since", "")) or chosen.period.start,
+        _moment(params.get("until", "")) or chosen.period.end,
+    )
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        found = parse_datetime(text)
+        return None if found is None else timezone.make_aware(found) if found.tzinfo is None else found
+    except (ValueError, OverflowError):
+        return None
+
+
+def between(found: QuerySet[M], field: str, since: datetime, until: datetime) -> QuerySet[M]:
+    """Of `found` those whose `field` is in the half-open span, read from a range of ids; two queries of one row.
+
+    Ids grow with time; `found` must be ordered by nothing and `field` must have an index.
+    """
+    inside = found.filter(**{f"{field}__gte": since, f"{field}__lt": until})
+    first = inside.order_by(field).values_list("pk", flat=True).first()
+    last = inside.order_by(f"-{field}").values_list("pk", flat=True).first()
+    if first is None or last is None:
+        return found.none()
+    return inside.filter(pk__gte=min(first, last) - SLACK, pk__lte=max(first, last) + SLACK)
+
+
+class LeftPage(Page):
+    """One page of rows, newest first, and the reasons with their numbers."""
+
+    template_name = "offload/left.html"
+    permissions = (access.VIEW_LEFTROW,)
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        """The rows of the address; whatever the tables hold, a fixed number of queries."""
+        params, user, now = self.request.GET, self.request.user, timezone.now()
+        chosen = period.choose(params, user, now)
+        since, until = span(params, chosen)
+        lost = params.get("show") == LOST
+        reason = params.get("reason", "")[:60]
+        found: QuerySet[Any]
+        if lost:
+            claims = scope.claims_for(user).filter(state=ClaimState.LOST)
+            found = between(self._narrowed(claims, chosen), "created_at", since, until).defer(
+                "before", "after"
+            )
+        else:
+            left = self._narrowed(rows(user), chosen)
+            found = between(left, "first_seen", since, until)
+            found = found.filter(reason=reason) if reason else found
+        page = paging.page(found, params, PAGE_SIZE)
+        return super().get_context_data(
+            chosen=chosen,
+            since=since,
+            until=until,
+            given=any(params.get(name) for name in ("since", "until")),
+            show=LOST if lost else "",
+            lost=lost,
+            everything=self._address(params, reason=""),
+            reason=reason,
+            cure="" if lost or not reason else reasons.cure(reason),
+            reasons=self._reasons(params, chosen, since, until, reason),
+            page=page,
+            count=paging.capped_count(found),
+            fresh=overview.freshness(since, now),
+            older=links.with_key(params, "before", page.older_than),
+            newer=links.with_key(params, "after", page.newer_than),
+            newest=links.without_keys(params),
+            **kwargs,
+        )
+
+    @staticmethod
+    def _narrowed(found: QuerySet[M], chosen: period.Selection) -> QuerySet[M]:
+        if chosen.companies is not None:
+            found = found.filter(company_id__in=sorted(chosen.companies))
+        return found.filter(source=chosen.source) if chosen.source else found
+
+    def _reasons(
+        self, params: QueryDict, chosen: period.Selection, since: datetime, until: datetime, here: str
+    ) -> Sequence[Reason]:
+        """Every reason of the span, the most frequent first; one query of hourly counts."""
+        counts = rollups.totals("left", since, until, companies=chosen.companies, source=chosen.source)
+        return [
+            Reason(code, number, self._address(params, reason=code), code == here)
+            for code, number in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+        ]
+
+    @staticmethod
+    def _address(params: QueryDict, *, reason: str) -> str:
+        """This page with another reason, from the newest row on."""
+        kept = params.copy()
+        for name in ("reason", "before", "after", "show"):
+            kept.pop(name, None)
+        if reason:
+            kept["reason"] = reason
+        return f"{reverse('left')}?{kept.urlencode()}"
