@@ -1,6 +1,11 @@
 """Groups and users in Django's admin: which companies a group sees, chosen from IOMAD's, and who changed that.
 
 People who are bound to companies themselves see neither groups nor users there: they could free themselves.
+
+Superusers may do everything. Whoever else was given Django's permissions to change users or groups gives and takes
+nothing that they do not have: they change, rename, delete or set the password of no account and no group that may do
+something that they may not, and give no permission, no group and no superuser status beyond their own
+(`admin_ranks`). Each change of an account or a group is in the audit log, with what it was and is.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from django.db.models import Field, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+from emailoffload.admin_ranks import WithinOwnRank
 from emailoffload.admin_scope import ForOwnCompanies
 from emailoffload.dashboard import people
 from emailoffload.dashboard.paging import MAX_ID
@@ -109,7 +115,7 @@ class CompaniesOfGroup(CompanyChoice, admin.TabularInline):  # type: ignore[type
     )
 
 
-class BoundGroupAdmin(ForOwnCompanies, GroupAdmin):
+class BoundGroupAdmin(WithinOwnRank, GroupAdmin):
     """Groups with the companies that they are bound to."""
 
     inlines = (CompaniesOfGroup,)
@@ -134,7 +140,7 @@ class BoundGroupAdmin(ForOwnCompanies, GroupAdmin):
             super().delete_queryset(request, queryset)
 
 
-class UnboundUserAdmin(ForOwnCompanies, UserAdmin):  # type: ignore[type-arg]
+class UnboundUserAdmin(WithinOwnRank, UserAdmin):  # type: ignore[type-arg]
     """Accounts, for people who see the whole site."""
 
 

@@ -9,8 +9,10 @@ from typing import Any, Final
 from django.conf import settings
 from django.contrib.auth import logout
 from django.contrib.auth.signals import user_logged_in
+from django.contrib.sessions.models import Session
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 
 STARTED: Final = "offload_started"
 USED: Final = "offload_used"
@@ -62,3 +64,9 @@ class SessionLimits:
             setattr(request, ENDED, True)
         elif now - used >= _GRAIN and is_use(request):
             session[USED] = now
+
+
+def forget_ended() -> int:
+    """Erase sessions whose 12 hours are over; how many."""
+    count: int = Session.objects.filter(expire_date__lt=timezone.now()).delete()[0]
+    return count

@@ -25,6 +25,7 @@ def wanted() -> dict[str, tuple[str, str]]:
         f"{NAME}rollups": (f"{MODULE}.rollups", every_minute),
         f"{NAME}reconcile": (f"{MODULE}.reconcile", "17 * * * *"),
         f"{NAME}coverage": (f"{MODULE}.coverage", "41 * * * *"),
+        f"{NAME}logins": (f"{MODULE}.logins", "53 * * * *"),
     }
     table[f"{NAME}checkup"] = (tasks.CHECKUP, "43 * * * *")
     # Also without SES's list: what is suppressed for a while ends.

@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 from django_q.tasks import async_task
 
+from emailoffload.accounts import sessions, throttle
 from emailoffload.worker import alarms as alarming
 from emailoffload.worker import coverage as coverage_count
 from emailoffload.worker import dispatch as dispatcher
@@ -80,6 +81,12 @@ def recover() -> dict[str, Any]:
     """One pass of recovery."""
     with _in_worker():
         return recovery.run().as_dict()
+
+
+def logins() -> dict[str, int]:
+    """Erase what is kept of guessed passwords for longer than 30 days, and sessions that have ended."""
+    with _in_worker():
+        return {"guesses": throttle.forget_old(), "sessions": sessions.forget_ended()}
 
 
 def fallback() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from emailoffload.accounts import sessions
 from tests.accounts.conftest import typed
@@ -55,6 +57,14 @@ def test_a_session_ends_after_twelve_hours_however_much_it_is_used(client: Clien
     assert is_in(client)
     shift(client, offload_started=60)
     assert not is_in(client)
+
+
+def test_sessions_that_have_ended_are_erased(client: Client) -> None:
+    ended = Session.objects.get()
+    Session.objects.filter(pk=ended.pk).update(expire_date=timezone.now() - timedelta(seconds=1))
+    Client().post("/login/", typed())
+    assert sessions.forget_ended() == 1
+    assert Session.objects.exclude(pk=ended.pk).count() == 1
 
 
 @pytest.mark.parametrize("headers", [{"HTTP_X_REQUESTED_WITH": "fetch"}, {"HTTP_HX_REQUEST": "true"}])
