@@ -62,7 +62,8 @@ def _one(entry: Entry) -> Section:
 
 
 EMAIL_PAGES: Final = frozenset({
-    "email", "email-preview", "email-resend", "email-cancel", "email-hand-back", "email-smtp", "email-suppress", "emails-columns", "emails-export", "saved-views",
+    "email", "email-preview", "email-resend", "email-cancel", "email-hand-back", "email-smtp", "email-suppress",
+    "emails-columns", "emails-export", "saved-views",
 })  # fmt: skip
 SECTIONS: Final[tuple[Section, ...]] = (
     _one(Entry("overview", _("Overview"), access.VIEW_EMAIL, frozenset({"pause"}))),
@@ -92,8 +93,8 @@ SECTIONS: Final[tuple[Section, ...]] = (
     Section(
         _("Rules"),
         (
-            Entry("coverage", _("Coverage"), access.VIEW_ROUTINGRULE, whole_site=True),
             Entry("routing", _("Routing"), access.VIEW_ROUTINGRULE, frozenset({"shadows"}), whole_site=True),
+            Entry("coverage", _("Coverage"), access.VIEW_ROUTINGRULE, whole_site=True),
             Entry("copies", _("Copies"), access.VIEW_COPYRULE),
         ),
     ),

@@ -213,12 +213,7 @@ class RoutingRules:
         for rule in self.ordered:
             self._by_scope.setdefault(rule.named, {}).setdefault(rule.scope, []).append(rule)
         self._possible: dict[tuple[str, int | None], list[Rule]] = {}
-        self._companyless: dict[tuple[bool, ...], dict[Scope, list[Rule]]] = {}
-        for rule in self.ordered:
-            activity, course, _company, template, source = rule.scope
-            rest: Scope = (activity, course, None, template, source)
-            shape = (*rule.named[:2], False, *rule.named[3:])
-            self._companyless.setdefault(shape, {}).setdefault(rest, []).append(rule)
+        self._open: dict[bool, dict[tuple[bool, ...], dict[Scope, list[Rule]]]] = {}
 
     @classmethod
     def load(cls) -> RoutingRules:
@@ -244,24 +239,33 @@ class RoutingRules:
         mode: Mode = "off" if beyond else winner.mode
         return Effective(mode, winner.fallback, subject, tuple(matching), beyond)
 
-    def whichever_company(self, subject: Subject) -> list[Rule]:
-        """The rules that may decide about a mail of which all but the company is known, the first ones before the
-        others: rules for one company each, then the first that holds for every company. Without that the default
-        holds for the rest."""
-        own: Scope = (
-            subject.activity_id, subject.course_id, None, subject.template, subject.source,
-        )  # fmt: skip
+    def possible(self, subject: Subject, *, course_known: bool) -> list[Rule]:
+        """The rules that may decide about a mail of which the company (and perhaps the course) is not known, the
+        first ones before the others: rules for single companies and courses, then the first that holds for all of
+        them, if there is one. Without that the default holds for the rest."""
+        course = subject.course_id if course_known else None
+        own: Scope = (subject.activity_id, course, None, subject.template, subject.source)
         found: list[Rule] = []
-        for named, rules in self._companyless.items():
+        for named, rules in self._without_company(course_known).items():
             wanted = tuple(
                 value if here else nothing for value, nothing, here in zip(own, _NOTHING, named, strict=True)
             )
             found += rules.get(cast("Scope", wanted), ())
         found.sort(key=lambda rule: rule.rank, reverse=True)
         for place, rule in enumerate(found):
-            if not rule.scope[2]:
+            if not rule.scope[2] and (course_known or not rule.scope[1]):
                 return found[: place + 1]
         return found
+
+    def _without_company(self, course_known: bool) -> dict[tuple[bool, ...], dict[Scope, list[Rule]]]:
+        """The rules by what they name beside companies (and courses, where these are not known)."""
+        if course_known not in self._open:
+            table = self._open[course_known] = {}
+            for rule in self.ordered:
+                activity, course, _company, template, source = rule.scope
+                rest: Scope = (activity, course if course_known else None, None, template, source)
+                table.setdefault(tuple(map(bool, rest)), {}).setdefault(rest, []).append(rule)
+        return self._open[course_known]
 
     def modes(self, source: str) -> frozenset[Mode]:
         """Every mode that a mail of this source may have, whoever and whatever it is about."""

@@ -141,5 +141,8 @@ def _keep(found: Counted) -> None:
 
 def _unpacked(kept: Mapping[str, Any]) -> Counted:
     told = json.loads(zlib.decompress(base64.b64decode(kept["packed"])))
+    for item in told["items"]:
+        if "left" in item:
+            item["left"] = [(code, rows) for code, rows in item["left"]]
     told["items"] = [Item(**item) for item in told["items"]]
     return Counted(**told)

@@ -25,9 +25,15 @@ PAGES = {
     "/emails/{pk}/preview/?part=text": "content",
     "/emails/{pk}/preview/?part=headers": "content",
     "/emails/{pk}/preview/html/": "content",
+    "/emails/{pk}/resend/": "act",
+    "/emails/{pk}/cancel/": "act",
+    "/emails/{pk}/hand-back/": "act",
+    "/emails/{pk}/smtp/": "act",
+    "/emails/{pk}/suppress/": "act",
     "/users/": "all",
     "/users/15093/": "all",
     "/runs/": "all",
+    "/coverage/": "all",
     "/routing/": "all",
     "/routing/shadows/": "all",
     "/suppressions/": "all",
@@ -45,9 +51,18 @@ PAGES = {
 MAY = {
     "nobody": set(),
     "Auditors": {"all", "problems", "watch"},
-    "Support staff": {"all", "content", "suppress"},
-    "Offload administrators": {"all", "problems", "problem_bodies", "content", "pause", "suppress", "watch"},
-    "superuser": {"all", "problems", "problem_bodies", "content", "pause", "suppress", "watch"},
+    "Support staff": {"act", "all", "content", "suppress"},
+    "Offload administrators": {
+        "act",
+        "all",
+        "problems",
+        "problem_bodies",
+        "content",
+        "pause",
+        "suppress",
+        "watch",
+    },
+    "superuser": {"act", "all", "problems", "problem_bodies", "content", "pause", "suppress", "watch"},
 }
 
 

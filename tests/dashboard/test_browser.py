@@ -447,6 +447,8 @@ def test_every_page_is_without_barriers_in(visit: Any, look: str) -> None:
         "routing-found": "/routing/?user=17&activity=13",
         "routing-wrong": "/routing/?email=1&user=abc",
         "shadows": "/routing/shadows/",
+        "coverage": "/coverage/",
+        "coverage-nothing": "/coverage/?q=no+such+thing",
         "reconciliation": "/reconciliation/",
         "reconciliation-closed": "/reconciliation/?status=closed&verdict=touched&user=15093",
         "reconciliation-nothing": "/reconciliation/?user=99",

@@ -93,6 +93,15 @@ EVERY_URL: dict[str, Callable[[Email], list[Ask]]] = {
         (f"/emails/{email.pk}/resend/", {"reason": "They did not get it"}),
         (f"/emails/{email.pk}/resend/", {"reason": ""}),
     ],
+    **{
+        f"email-{action}": lambda email, action=action: [
+            (f"/emails/{email.pk}/{action}/", None),
+            (f"/emails/{email.pk}/{action}/", {"reason": "They did not get it", "do": "add"}),
+            (f"/emails/{email.pk}/{action}/", {"reason": "They did not get it", "do": "lift"}),
+            (f"/emails/{email.pk}/{action}/", {"reason": ""}),
+        ]
+        for action in ("cancel", "hand-back", "smtp", "suppress")
+    },
     "fallbacks": lambda email: gets("/fallbacks/"),
     "fallback-group": lambda email: [
         (f"/fallbacks/{state}/?reason={email.reason}{more}", data)
@@ -126,6 +135,7 @@ EVERY_URL: dict[str, Callable[[Email], list[Ask]]] = {
         f"/routing/?user={email.user_id}&activity={email.activity_id}",
         f"/routing/?company={email.company_id or 0}&template={email.template}",
     ),
+    "coverage": lambda email: [*gets("/coverage/", f"/coverage/?q={email.activity_id}"), ("/coverage/", {})],
     "shadows": lambda email: gets("/routing/shadows/", "/routing/shadows/?verdict=sent"),
     "pause": lambda email: [
         ("/pause/", None),
@@ -355,7 +365,7 @@ def test_what_is_coming_is_shown_where_the_users_mails_belong_to_the_company(
         answers[company] = asked(signed_in(user), f"/users/{user_id}/?coming=1")[1]
     assert "reminder 1 of 9" in answers[OWN]
     assert "reminder 1 of 9" not in answers[FOREIGN]
-    assert "Moodle has no reminder of your companies planned" in answers[FOREIGN]
+    assert "Moodle has nothing of your companies planned" in answers[FOREIGN]
     assert "<dt>Username</dt>" in answers[FOREIGN]
 
 

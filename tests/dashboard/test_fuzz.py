@@ -23,7 +23,7 @@ NASTY = [
 ]  # fmt: skip
 VALUES = st.sampled_from(NASTY) | st.text(max_size=60)
 QUERIES = st.dictionaries(st.sampled_from(NAMES), st.lists(VALUES, min_size=1, max_size=3), max_size=5)
-ADDRESSES = ["/emails/", "/users/", "/users/15093/", "/runs/", "/", "/login/"]
+ADDRESSES = ["/emails/", "/users/", "/users/15093/", "/runs/", "/coverage/", "/", "/login/"]
 
 
 def encodable(params: dict[str, list[str]]) -> dict[str, list[bytes]]:
