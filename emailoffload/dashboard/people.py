@@ -1,4 +1,4 @@
-"""Who a user is, and what is coming up for them: read from Moodle, when it answers.
+"""Who a user is: read from Moodle, when it answers.
 
 The dashboard must work while Moodle's database is away, so that every answer here is either what Moodle says
 or the plain statement that it does not say anything now.
@@ -9,26 +9,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 from django.db import connections
-from django.db.models import Max, Q
+from django.db.models import Q
 from django.db.utils import Error as DatabaseFailure
 
-from emailoffload.dashboard.paging import MAX_ID
 from emailoffload.moodle import models as moodle
 from emailoffload.moodle.schema import readable
-from emailoffload.moodle.types import EMAILUSER_TIME
 
 log = logging.getLogger(__name__)
 FOUND_MOST = 30
 """People listed for a search."""
-COMING_MOST = 50
 MEMBERSHIPS_MOST = 500
 COMPANIES_MOST = 2000
-SCAN_AT_ONCE = 1_000_000
-"""Up to this many rows of `reengagement_inprogress`, which has no index on users, it is read at once."""
 
 T = TypeVar("T")
 
@@ -57,19 +51,7 @@ class Person:
     nologin: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Coming:
-    """A reminder that Moodle has planned; `due` is aware."""
-
-    activity_id: int
-    activity: str
-    course: str
-    due: datetime
-    ordinal: int
-    of: int
-
-
-def _ask(question: Callable[[], T], default: T) -> Answer[T]:
+def ask(question: Callable[[], T], default: T) -> Answer[T]:
     """Put a question to Moodle's database; a failure of that database is an answer too."""
     try:
         return Answer(question(), True)
@@ -105,7 +87,7 @@ def _people(condition: Q, most: int) -> list[Person]:
 
 def person(user_id: int) -> Answer[Person | None]:
     """The user with this id; None where Moodle has none. One query by primary key."""
-    return _ask(lambda: next(iter(_people(Q(pk=user_id), 1)), None), None)
+    return ask(lambda: next(iter(_people(Q(pk=user_id), 1)), None), None)
 
 
 def search(text: str, among: Collection[int] | None = None) -> Answer[Sequence[Person]]:
@@ -116,8 +98,8 @@ def search(text: str, among: Collection[int] | None = None) -> Answer[Sequence[P
     """
     condition = _named(text) & Q(deleted=0)
     if among is None:
-        return _ask(lambda: _people(condition, FOUND_MOST), [])
-    return _ask(lambda: _members(condition, among), [])
+        return ask(lambda: _people(condition, FOUND_MOST), [])
+    return ask(lambda: _members(condition, among), [])
 
 
 def _members(condition: Q, among: Collection[int]) -> list[Person]:
@@ -144,7 +126,7 @@ def memberships(user_id: int) -> Answer[Mapping[int, str]]:
 
     Empty on a site without IOMAD. Two queries, and one for what Moodle's account can read.
     """
-    return _ask(lambda: _memberships(user_id), {})
+    return ask(lambda: _memberships(user_id), {})
 
 
 def _memberships(user_id: int) -> Mapping[int, str]:
@@ -158,7 +140,7 @@ def _memberships(user_id: int) -> Mapping[int, str]:
 
 def companies() -> Answer[Mapping[int, str]]:
     """IOMAD's companies, id → name, in the order of their names; at most `COMPANIES_MOST`."""
-    return _ask(_companies, {})
+    return ask(_companies, {})
 
 
 def _companies() -> Mapping[int, str]:
@@ -167,53 +149,9 @@ def _companies() -> Mapping[int, str]:
     return dict(moodle.Company.objects.order_by("name", "id").values_list("id", "name")[:COMPANIES_MOST])
 
 
-def coming_is_quick() -> bool:
-    """Whether Moodle's table of reminders is small enough to be read with every view of a user."""
-    newest = _ask(lambda: moodle.InProgress.objects.aggregate(most=Max("id"))["most"] or 0, 0)
-    return newest.reachable and newest.value <= SCAN_AT_ONCE
-
-
-def coming(user_id: int) -> Answer[Sequence[Coming]]:
-    """Reminders after a delay that Moodle still owes the user, soonest first; three queries.
-
-    Rows that Moodle will complete before their next reminder is due get none (facts §2.9), and mails on
-    completion have no time of their own: neither is listed.
-    """
-    return _ask(lambda: _coming(user_id), [])
-
-
-def _coming(user_id: int) -> Sequence[Coming]:
-    if not 0 < user_id <= MAX_ID:
-        return []
-    rows = list(
-        moodle.InProgress.objects.filter(userid=user_id, completed=0)
-        .order_by("emailtime")
-        .values_list("reengagement", "emailtime", "emailsent", "completiontime")[: 4 * COMING_MOST]
-    )
-    activities = {
-        row[0]: row
-        for row in moodle.Reengagement.objects.filter(
-            pk__in={row[0] for row in rows}, emailuser=EMAILUSER_TIME
-        ).values_list("id", "name", "course", "remindercount")
-    }
-    courses = dict(
-        moodle.Course.objects.filter(pk__in={activity[2] for activity in activities.values()}).values_list(
-            "id", "fullname"
-        )
-    )
-    found: list[Coming] = []
-    for activity_id, due, sent, completes in rows:
-        activity = activities.get(activity_id)
-        if activity is None or sent >= activity[3] or (completes < due and sent > 0):
-            continue
-        found.append(
-            Coming(
-                activity_id=activity_id,
-                activity=activity[1],
-                course=courses.get(activity[2], ""),
-                due=datetime.fromtimestamp(due, UTC),
-                ordinal=sent + 1,
-                of=activity[3],
-            )
-        )
-    return found[:COMING_MOST]
+def activities(ids: Collection[int]) -> Answer[Mapping[int, str]]:
+    """The names of reminder activities by id; one query."""
+    if not ids:
+        return Answer({}, True)
+    rows = moodle.Reengagement.objects.filter(pk__in=set(ids))
+    return ask(lambda: dict(rows.values_list("id", "name")), {})

@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from emailoffload.dashboard import access, companies, known, links, paging, people, suppressed
+from emailoffload.dashboard import access, companies, known, links, paging, people, reach, suppressed, untaken
+from emailoffload.dashboard import coming as coming_mails
+from emailoffload.dashboard.sentences import Verdict
 from emailoffload.dashboard.verdicts import user_verdict, verdict
 from emailoffload.dashboard.views import Page
 from emailoffload.feedback.models import Suppression
@@ -22,6 +24,7 @@ from emailoffload.outbox.models import Email, RowError
 from emailoffload.outbox.states import OPEN
 
 MAILS_SHOWN = 25
+OTHERS_SHOWN = 5
 
 
 class UsersPage(Page):
@@ -101,43 +104,83 @@ class UserPage(Page):
         return response
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        """Our records in a dozen queries, and Moodle's answer as far as it is there."""
+        """Our records in some thirty queries, and Moodle's answers as far as they are there."""
         user_id: int = kwargs["user_id"]
         viewer, params = self.request.user, self.request.GET
         whole_site = not scope.is_bound(viewer)
-        mails = scope.emails_for(viewer).filter(user_id=user_id).select_related("claim")
-        found = paging.page(mails, params, MAILS_SHOWN)
-        to_user = mails.filter(role="user").order_by("-pk")
-        newest = to_user.first()
+        about_them = scope.emails_for(viewer).filter(user_id=user_id).select_related("claim")
+        to_user = about_them.filter(role="user")
+        found = paging.page(to_user, params, MAILS_SHOWN)
+        newest = to_user.order_by("-pk").first()
         # A reminder for tomorrow says nothing about today's: the newest that is due is judged.
-        judged = to_user.filter(due_at__lte=timezone.now()).first() or newest
-        latest = newest or mails.order_by("-pk").first()
+        judged = to_user.filter(due_at__lte=timezone.now()).order_by("-pk").first() or newest
+        about_others = list(about_them.exclude(role="user").order_by("-pk")[: OTHERS_SHOWN + 1])
+        latest = newest or (about_others[0] if about_others else None)
         about_user = about(user_id, viewer, mailed=latest is not None)
-        shown = {email.pk: email for email in (*found.rows, *([judged] if judged else []))}
-        about_mail = known.gather(list(shown.values()), viewer)
+        person = about_user.person.value
+        reach_of = reach.of(user_id) if person else people.Answer(None, about_user.person.reachable)
+        addresses = _addresses(person, reach_of.value, judged)
+        of_others = _of_others(user_id, addresses, viewer)
+        left = untaken.of(user_id, viewer, members=about_user.coming)
+        shown = {email.pk: email for email in (*found.rows, *about_others, *of_others)}
+        shown |= {judged.pk: judged} if judged else {}
+        told = known.gather(list(shown.values()), viewer)
+
+        def lines(emails: Sequence[Email]) -> list[tuple[Email, Verdict]]:
+            return [(email, verdict(email, told[email.pk])) for email in emails]
+
+        newest_left = left[0] if left and (judged is None or left[0].due_at > judged.due_at) else None
+        mailed = user_verdict(
+            judged, user_id, told[judged.pk] if judged else known.NOTHING, bound=not whole_site
+        )
         return super().get_context_data(
             answer=about_user.person,
+            reach=reach_of.value,
             companies=companies.listed(
                 [name or companies.label(company, {}) for company, name in about_user.companies.items()]
             ),
             claim=latest.claim if latest else None,
             judged=judged,
             waiting=newest if newest and newest != judged and newest.state in OPEN else None,
-            verdict=user_verdict(
-                judged, user_id, about_mail[judged.pk] if judged else known.NOTHING, bound=not whole_site
-            ),
-            mails=[(email, verdict(email, about_mail[email.pk])) for email in found.rows],
+            newest_left=newest_left,
+            verdict=newest_left.verdict if newest_left else mailed,
+            before=mailed if newest_left and judged else None,
+            mails=lines(found.rows),
             page=found,
             older=links.with_key(params, "before", found.older_than),
             newer=links.with_key(params, "after", found.newer_than),
-            suppression=_suppression(about_user.person.value, judged, viewer),
+            about_others=lines(about_others[:OTHERS_SHOWN]),
+            more_about=len(about_others) > OTHERS_SHOWN,
+            of_others=lines(of_others[:OTHERS_SHOWN]),
+            more_of=[address for address in addresses if len(of_others) > OTHERS_SHOWN],
+            left=left,
+            suppression=_suppression(person, judged, viewer),
             row_errors=_row_errors(user_id) if whole_site else [],
-            coming=_coming(user_id, about_user, asked=params.get("coming") == "1"),
+            coming=_coming(user_id, about_user, viewer, asked=params.get("coming") == "1"),
             whole_site=whole_site,
             moodle_link=links.moodle_user(user_id),
             title=_("User %(id)d") % {"id": user_id},
             **kwargs,
         )
+
+
+def _addresses(person: people.Person | None, how: reach.Reach | None, judged: Email | None) -> Sequence[str]:
+    """The user's own addresses: of the profile, where reminders go, where the newest mail went."""
+    found = [person.address if person else "", how.address if how else "", judged.address if judged else ""]
+    return list(dict.fromkeys(filter(None, found)))
+
+
+def _of_others(user_id: int, addresses: Sequence[str], viewer: scope.Person) -> Sequence[Email]:
+    """The newest mails about other people that went to one of these addresses: as a manager, as a copy.
+
+    One query for each address, by its index; mails that name another recipient at the address are not theirs.
+    """
+    found: dict[int, Email] = {}
+    for address in addresses:
+        mails = scope.emails_for(viewer).filter(address=address).exclude(user_id=user_id)
+        theirs = mails.filter(Q(recipient_id=user_id) | Q(recipient_id=None)).select_related("claim")
+        found |= {email.pk: email for email in theirs.order_by("-pk")[: OTHERS_SHOWN + 1]}
+    return [found[pk] for pk in sorted(found, reverse=True)][: OTHERS_SHOWN + 1]
 
 
 def _suppression(
@@ -153,8 +196,15 @@ def _row_errors(user_id: int) -> list[RowError]:
     return list(RowError.objects.filter(user_id=user_id).order_by("-last_seen")[:5])
 
 
-def _coming(user_id: int, about_user: Known, *, asked: bool) -> people.Answer[Sequence[people.Coming]] | None:
+def _coming(
+    user_id: int, about_user: Known, viewer: scope.Person, *, asked: bool
+) -> coming_mails.Coming | None:
     """What is coming; None where it takes long to find out and was not asked for."""
-    if not (about_user.coming and about_user.person.reachable):
-        return people.Answer([], about_user.person.reachable)
-    return people.coming(user_id) if asked or people.coming_is_quick() else None
+    if not about_user.person.reachable:
+        return coming_mails.Coming(reachable=False)
+    if about_user.person.value is None:
+        return coming_mails.Coming()
+    if not (asked or coming_mails.is_quick()):
+        return None
+    among = scope.companies_of(viewer)
+    return coming_mails.of(user_id, reminders=about_user.coming, companies=among)

@@ -129,6 +129,14 @@ MEANINGS: dict[str, Promise] = {
 }
 
 
+MOODLE_SENDS_NOTHING: frozenset[str] = frozenset({
+    TOO_LATE, COMPLETES_FIRST, USER_MISSING, USER_DELETED, NOT_ENROLLED, TARGET_COMPLETE, RECIPIENT_BOTH,
+    NOBODY_TO_MAIL, TEMPLATE_DISABLED, QUEUED_TOO_LONG,
+}) | (refusals.MEANINGS.keys() - refusals.LEAVES_ROW)  # fmt: skip
+"""Reasons with which Moodle, too, mails the user nothing (facts §2.7–2.9, §5.2–5.3, §7.2, §7.5); with the others
+it does with the row what it always does."""
+
+
 def meaning(code: str) -> str:
     """The reason in words, without a full stop: of this module or of the message gates; else the code."""
     for table in (MEANINGS, refusals.MEANINGS):

@@ -41,6 +41,17 @@ def find(name: str, horizon: int, above: int = 0) -> Iterator[Row]:
     return queue_scan.due_rows(horizon, above) if name == IOMAD_QUEUE else scan.due_rows(horizon, above)
 
 
+def of_user(name: str, user_id: int, most: int) -> list[Row]:
+    """Rows of a source that belong to a user, due or not, at most so many; those due first before the others.
+
+    Of the reminders all that Moodle has, also those whose activity mails in another way or no more. Raises KeyError
+    for an unknown name, and database errors.
+    """
+    _check(name)
+    look = queue_scan.rows_of_user if name == IOMAD_QUEUE else scan.rows_of_user
+    return list(look(user_id, most))
+
+
 def get(name: str, variant: Variant | None = None) -> Source[Any]:
     """A fresh source: it reads the site's configuration now. Raises KeyError for an unknown name.
 

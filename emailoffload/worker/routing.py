@@ -39,12 +39,17 @@ class Router:
         """The rows that the rules may let us have; the others are noted as left."""
         found = []
         for row in rows:
-            lost = self.rules.left_anyway(self.source, row.activity_id, row.userid)
-            if lost is None:
-                found.append(row)
+            reason = self.anyway(row)
+            if reason:
+                left.row(row, reason)
             else:
-                left.row(row, reason_of(lost))
+                found.append(row)
         return found
+
+    def anyway(self, row: Row) -> str:
+        """Why this row is not ours whatever else is found out about it; '' where that decides."""
+        lost = self.rules.left_anyway(self.source, row.activity_id, row.userid)
+        return _reason(lost) if lost else ""
 
     def route(self, decisions: Sequence[Decision]) -> Routed:
         """The decisions with the rules obeyed: a candidate gets its fallback, or becomes a reason."""
@@ -64,12 +69,11 @@ class Router:
                 continue
             if effective.mode == "shadow":
                 routed.watched.append(candidate)
-            routed.decisions.append(Decision(decision.row_id, reason_of(effective)))
+            routed.decisions.append(Decision(decision.row_id, _reason(effective)))
         return routed
 
 
-def reason_of(effective: Effective) -> str:
-    """Why a mail for which this holds is not claimed: a code of `sources.reasons`."""
+def _reason(effective: Effective) -> str:
     return reasons.ROLLOUT if effective.beyond else _REASONS[effective.mode]
 
 

@@ -72,6 +72,22 @@ def _chunk(after: int, end: int, horizon: int) -> list[QueueRow]:
         return [QueueRow(*row) for row in cursor.fetchall()]
 
 
+def rows_of_user(user_id: int, most: int, window: int = WINDOW) -> list[QueueRow]:
+    """A user's mails that wait, among the newest `window` ids of the table, those due first before the others.
+
+    Only newer versions have an index on users (facts §1.3); without one this reads all rows of the window.
+    """
+    with connections["moodle"].cursor() as cursor:
+        cursor.execute(f"SELECT MAX(id) FROM {_table()}")  # noqa: S608
+        newest = cursor.fetchone()[0] or 0
+        cursor.execute(
+            f"SELECT {_COLUMNS} FROM {_table()}"  # noqa: S608
+            f" WHERE id > {int(newest) - int(window)} AND sent IS NULL AND userid = {int(user_id)}"
+            f" ORDER BY due, id LIMIT {int(most)}"
+        )
+        return [QueueRow(*row) for row in cursor.fetchall()]
+
+
 def states(ids: Sequence[int]) -> dict[int, RowState]:
     """The rows that still exist, by id; one query per two thousand ids."""
     found: dict[int, RowState] = {}

@@ -74,6 +74,17 @@ def _chunk(after: int | None, end: int | None, horizon: int) -> list[InProgress]
         return [InProgress(*row) for row in cursor.fetchall()]
 
 
+def rows_of_user(user_id: int, most: int) -> list[InProgress]:
+    """A user's rows, those due first before the others, at most so many; reads the whole table (facts §1.1)."""
+    inprogress, _ = _tables()
+    with connections["moodle"].cursor() as cursor:
+        cursor.execute(
+            "SELECT id, reengagement, userid, completiontime, emailtime, emailsent, completed"  # noqa: S608
+            f" FROM {inprogress} WHERE userid = {int(user_id)} ORDER BY emailtime, id LIMIT {int(most)}"
+        )
+        return [InProgress(*row) for row in cursor.fetchall()]
+
+
 def rows_by_id(ids: Sequence[int]) -> dict[int, InProgress]:
     """The rows that still exist, by id; one query per thousand ids."""
     inprogress, _ = _tables()
