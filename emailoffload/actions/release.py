@@ -65,6 +65,8 @@ def _mail_bars(mail: Email, unsure: bool) -> tuple[int, str] | None:
         return 3, _("A mail of this claim was stopped, and Moodle would send that one too.")
     if mail.state == S.QUEUED and mail.lease == smtp_route.WANTED:
         return 4, _("A mail of this claim is set aside for the SMTP server, which takes it within a minute.")
-    if mail.state == S.SENDING or mail.lease:
+    if mail.state == S.SENDING or (mail.state == S.QUEUED and mail.lease):
         return 5, _("A mail of this claim is being sent at this moment. Look again in a minute.")
+    if mail.state not in (S.QUEUED, S.FAILED):
+        return 6, _("A mail of this claim is %(state)s.") % {"state": mail.get_state_display()}
     return None

@@ -13,6 +13,7 @@ from django import forms
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
@@ -172,19 +173,16 @@ class HandBackPage(ActionPage):
         """What is written to Moodle's row, who will be mailed by Moodle, and that we send nothing."""
         claim, mails = email.claim, [email, *self.others(email)]
         back = {name: claim.before[name] for name in claim.after if name in claim.before}
-        columns = [
-            format_html("{} {}", name, change)
-            for name, change in changes(claim.after, back)
-            if claim.after[name] != back[name]
-        ]
+        columns = [format_html("{} {}", name, change) for name, change in changes(claim.after, back)]
         found = [
             say(
                 _("Row {row} in Moodle gets its former values again ({columns})."),
                 row=claim.row_id,
                 columns=format_html_join(", ", "{}", ((column,) for column in columns)),
             ),
-            _("Moodle sends at its next run, by itself, as if we had not been there."),
-            _("We send none of it."),
+            say(_("Moodle sends it by itself when it is due, on {at}. We send none of it."), at=email.due_at)
+            if email.due_at > timezone.now()
+            else _("Moodle sends it by itself, at its next run. We send none of it."),
         ]
         if len(mails) > 1:
             found.insert(

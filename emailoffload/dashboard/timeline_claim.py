@@ -32,13 +32,14 @@ def held(name: str, value: Any) -> str:
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """(column, former value → written value) for each column that a claim writes."""
+    """(column, former value → written value) for each column that changes."""
     return tuple(
         (
             name,
             format_html("{} → {}", held(name, before[name]) if name in before else "?", held(name, value)),
         )
         for name, value in after.items()
+        if name not in before or before[name] != value
     )
 
 

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.django_db(databases=["default", "moodle"])
 
 PAGES = {
     "/": "all",
+    "/left/": "all",
     "/emails/": "all",
     "/emails/{pk}/": "all",
     "/emails/{pk}/preview/": "content",

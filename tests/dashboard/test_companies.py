@@ -81,6 +81,7 @@ EVERY_URL: dict[str, Callable[[Email], list[Ask]]] = {
     "alarms": lambda email: gets("/alarms/", "/alarms/?show=open", "/alarms/?code=fallbacks"),
     "events-sns": lambda email: [("/events/sns/", None), ("/events/sns/", {"address": email.address})],
     "overview": lambda email: gets("/"),
+    "left": lambda email: gets("/left/", "/left/?show=lost", f"/left/?company={email.company_id or 0}"),
     "emails": lambda email: gets(*pages_of(email)),
     "email": lambda email: gets(f"/emails/{email.pk}/"),
     "email-preview": lambda email: gets(
@@ -264,7 +265,7 @@ def test_being_bound_costs_no_query_for_each_record(
 ) -> None:
     address = f"/emails/{world.own[0].pk}/" if path == "email" else path
     bound.get(address)
-    with django_assert_max_num_queries(22) as first:
+    with django_assert_max_num_queries(26) as first:
         bound.get(address)
     mails_of(OWN, 15093, "More")
     mails_of(LAB, 15093, "Third")
