@@ -116,7 +116,7 @@ def intend(candidates: Sequence[Candidate], run: Run | None, sealed: Sealed | No
     Moodle with these very values: claiming those again would take back what a person or a fallback gave away.
     """
     for _ in range(3):
-        taken = _taken(candidates)
+        taken = taken_by_others(candidates)
         fresh = [candidate for candidate in candidates if candidate.row_id not in taken]
         try:
             return Intended(deadlocks.survive(partial(_store, fresh, run, sealed or seal(fresh))), taken)
@@ -125,7 +125,8 @@ def intend(candidates: Sequence[Candidate], run: Run | None, sealed: Sealed | No
     return Intended({}, {candidate.row_id: reasons.CLAIM_IN_PROGRESS for candidate in candidates})
 
 
-def _taken(candidates: Sequence[Candidate]) -> dict[int, str]:
+def taken_by_others(candidates: Sequence[Candidate]) -> dict[int, str]:
+    """Rows that are to be left alone because of a claim that there is or was, with the reason; two queries."""
     keys = {intent_key(candidate): candidate.row_id for candidate in candidates}
     held = Claim.objects.filter(intent_key__in=list(keys)).values_list("intent_key", flat=True)
     taken = {keys[key]: reasons.CLAIM_IN_PROGRESS for key in held if key is not None}

@@ -342,7 +342,7 @@ class _Pass:
         candidates = []
         for decision in decisions:
             if decision.candidate is None:
-                self.left.row(rows[decision.row_id], decision.reason, decision.detail)
+                self.left.decided(rows[decision.row_id], decision)
             elif not all(message.sendable(mail) for mail in decision.candidate.mails):
                 self.left.candidate(decision.candidate, reasons.UNSENDABLE)
             elif self.stops.bar(decision.candidate):

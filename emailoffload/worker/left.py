@@ -1,7 +1,8 @@
 """Which rows a pass left to Moodle, and why: counted at once, and put on record at the end of the pass.
 
 A row is *left* where it was due, or falls due before the next pass can look at it, and was not claimed. It is on
-record once for each due time: when it was first seen does not change, reason and last look follow the newest pass.
+record once for each due time: when it was first seen does not change, reason and last look follow the newest pass;
+only that Moodle, too, mails nothing is not overruled by a pass that did not come to look at the row itself.
 Who claims it later deletes the record in the transaction that marks the claim (`outbox.intents.settle`).
 
 Rows can be many and stay for long: those of deleted users, say, stay in Moodle's tables for ever. So a row that is
@@ -31,7 +32,7 @@ from emailoffload.outbox.intents import moment
 from emailoffload.outbox.models import Claim
 from emailoffload.outbox.states import ClaimState
 from emailoffload.sources import reasons
-from emailoffload.sources.protocol import Candidate, Row
+from emailoffload.sources.protocol import Candidate, Decision, Row
 from emailoffload.worker import stopping
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,8 @@ class _Note:
     activity_id: int | None
     course_id: int | None
     company_id: int | None
+    looked_at: bool
+    """The pass looked at the row itself, so that the reason is the row's; else it is the pass's."""
 
     @property
     def key(self) -> tuple[int, datetime]:
@@ -96,12 +99,19 @@ class Left:
         """False where the pass only shows what it would do."""
         self._notes: dict[tuple[int, int], _Note] = {}
 
-    def row(self, row: Row, reason: str, detail: str = "") -> None:
-        """A row that was left as it was found."""
+    def row(self, row: Row, reason: str) -> None:
+        """A row that the pass did not come to look at, for a reason that is the pass's or a rule's."""
+        self._row(row, reason, "", looked_at=False)
+
+    def decided(self, row: Row, decision: Decision) -> None:
+        """A row that was looked at and cannot be claimed."""
+        self._row(row, decision.reason, decision.detail, looked_at=True)
+
+    def _row(self, row: Row, reason: str, detail: str, *, looked_at: bool) -> None:
         self.counts[reason] += 1
         if self._counts_as_left(row.due, reason):
             values = row.template, row.userid, row.activity_id or None, row.course_id, row.company_id
-            self._add(_Note(row.id, row.due, reason, detail, *values))
+            self._add(_Note(row.id, row.due, reason, detail, *values, looked_at))
 
     def rows(self, rows: Iterable[Row], reason: str) -> None:
         """Several rows, for the same reason."""
@@ -113,7 +123,9 @@ class Left:
         self.counts[reason] += 1
         if self._counts_as_left(found.due, reason):
             values = found.activity_id or None, found.course_id or None, found.company_id or None
-            self._add(_Note(found.row_id, found.due, reason, "", found.template, found.user_id, *values))
+            self._add(
+                _Note(found.row_id, found.due, reason, "", found.template, found.user_id, *values, True)
+            )
 
     def candidates(self, found: Iterable[Candidate], reason: str) -> None:
         """Several candidates, for the same reason."""
@@ -176,7 +188,9 @@ def _store(source: str, notes: Sequence[_Note]) -> None:
                 break
             if note.key in known and moment(note.due) > now - SETTLED:
                 pk, said, last_seen = known[note.key]
-                if said != note.said:
+                # That Moodle mails nothing for it is not taken back by who did not look.
+                holds = not note.looked_at and said[0] in reasons.MOODLE_SENDS_NOTHING
+                if said != note.said and not holds:
                     other[note.said].append(pk)
                     changed -= 1
                 elif last_seen < now - REFRESH:

@@ -167,6 +167,26 @@ def test_the_newest_pass_gives_the_reason_and_the_first_one_the_time(moodle: Moo
     assert found.first_seen == first.first_seen < found.last_seen
 
 
+def test_that_moodle_mails_nothing_holds_until_a_pass_looks_at_the_row_again(
+    moodle: Moodle, ses: SandboxSES
+) -> None:
+    ((_, user),) = soon(moodle, 1, due=-MINUTE)
+    moodle.execute(UNENROL, [1, user])
+    intercept.run()
+    old = timezone.now() - 2 * left.REFRESH
+    LeftRow.objects.update(last_seen=old)
+    switches.set_pause(switches.Pause(claims=True))
+    intercept.run()
+    found = LeftRow.objects.get()
+    assert found.reason == reasons.NOT_ENROLLED
+    assert found.last_seen > old
+    switches.set_pause(switches.Pause())
+    moodle.execute(UNENROL, [0, user])
+    moodle.execute("UPDATE mdl_user SET email = 'nowhere' WHERE id = %s", [user])
+    intercept.run()
+    assert LeftRow.objects.get().reason == "address_invalid"
+
+
 def test_an_unchanged_row_is_written_again_only_after_ten_minutes() -> None:
     kept(row(1), row(2))
     before = list(LeftRow.objects.order_by("row_id").values())
