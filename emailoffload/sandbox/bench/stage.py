@@ -124,7 +124,13 @@ def stage(folder_of_server: str | None = None) -> Iterator[Stage]:
 
 def _site(made: Stage) -> None:
     made.server.restore(MOODLE, DUMP)
-    made.server.run(f"CREATE OR REPLACE USER '{ACCOUNT}'@'localhost' IDENTIFIED BY '{PASSWORD}'")
+    moodle_account(made.server)
+
+
+def moodle_account(server: mariadb.Server) -> None:
+    """Give the account of the benchmarks what `moodlegrants` prints for the site that was restored."""
+    made = Stage(server, Path())
+    server.run(f"CREATE OR REPLACE USER '{ACCOUNT}'@'localhost' IDENTIFIED BY '{PASSWORD}'")
     columns: dict[str, set[str]] = {}
     for table, column in made.rows(
         f"SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = '{MOODLE}'",
@@ -132,7 +138,7 @@ def _site(made: Stage) -> None:
     ):
         columns.setdefault(table, set()).add(column)
     for statement in grants.statements(f"'{ACCOUNT}'@'localhost'", MOODLE, "mdl_", columns):
-        made.server.run(statement)
+        server.run(statement)
 
 
 def fresh(made: Stage) -> None:
