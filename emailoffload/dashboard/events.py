@@ -2,22 +2,18 @@
 # django-tables2 has no types.
 """Events: everything that SES reported, matched with its mail or not, and the messages that could not be read.
 
-People bound to companies see the events of their mails. Lists go by key; what no index finds is looked for among
-the newest WINDOW events only.
+People bound to companies see the events of their mails. `event_search` finds them.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import django_tables2 as tables
 from django import forms
-from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
@@ -29,7 +25,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views import View
 from django.views.decorators.cache import never_cache
 
-from emailoffload.dashboard import access, links, observed, paging
+from emailoffload.dashboard import access, event_search, links, observed, paging
 from emailoffload.dashboard.known import events_expected
 from emailoffload.dashboard.tags import when
 from emailoffload.dashboard.timeline import LATE
@@ -40,7 +36,6 @@ from emailoffload.feedback.testmail import is_test
 from emailoffload.outbox import content, scope
 from emailoffload.outbox.models import AuditEntry
 
-WINDOW = 200_000
 MATCHED, SEARCHED, GIVEN_UP, NOTED = "matched", "searched", "given_up", "noted"
 REASONS: Mapping[str, Any] = {
     "too_large": _("larger than any event"),
@@ -57,7 +52,6 @@ REASONS: Mapping[str, Any] = {
 }
 """Why a message is no event (`feedback.parse`), in words."""
 ORIGINS: Mapping[str, Any] = {"queue": _("queue"), "webhook": _("webhook")}
-_REF = re.compile(r"[0-9a-fA-F]{32}\Z", re.ASCII)
 BODY_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'; sandbox"
 
 
@@ -189,43 +183,6 @@ def problem_reason(code: str) -> str:
     return str(REASONS.get(code, code.replace("_", " ")))
 
 
-def events_for(user: scope.Person) -> QuerySet[Event]:
-    """The events that a person may see: bound people those of their companies' mails."""
-    return scope.narrow(Event.objects.all(), user, "email__company_id")
-
-
-def chosen(user: scope.Person, wanted: Mapping[str, Any]) -> tuple[QuerySet[Event], bool]:
-    """The events that the form asks for, and whether only the newest WINDOW were looked at; two queries at most."""
-    rows = events_for(user)
-    newest = Event.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
-    recent = Q(pk__gt=newest - WINDOW)
-    windowed = scope.is_bound(user)
-    if wanted["type"]:
-        rows, windowed = rows.filter(type=wanted["type"]), True
-    match wanted["match"]:
-        case "matched":
-            rows, windowed = rows.filter(email__isnull=False, noted=False), True
-        case "noted":
-            rows, windowed = rows.filter(noted=True), True
-        case "given_up":
-            rows, windowed = rows.filter(email__isnull=True, match_again_at__isnull=True), True
-        case "searched":
-            rows = rows.filter(email__isnull=True, match_again_at__isnull=False)
-    if text := wanted["q"]:
-        windowed = False
-        if "@" in text and not text.rstrip(">").endswith("amazonses.com"):
-            rows = rows.filter(address=text.lower())
-        else:
-            bare = text.strip("<>").partition("@")[0]
-            mails = scope.emails_for(user).filter(
-                Q(ref=UUID(bare)) if _REF.match(bare) else Q(message_id=bare)
-            )
-            ids = list(mails.values_list("pk", flat=True)[:100])
-            own = Q(ref=bare.lower()) if _REF.match(bare) else Q(message_id=bare)
-            rows = rows.filter(Q(email__in=ids) | (recent & own))
-    return (rows.filter(recent) if windowed else rows), windowed
-
-
 class EventsPage(Page):
     """Events by kind, address or id, newest first."""
 
@@ -237,21 +194,20 @@ class EventsPage(Page):
         user, params = self.request.user, self.request.GET
         form = EventForm(params)
         valid = form.is_valid()
-        rows, windowed = chosen(user, form.cleaned_data) if valid else (Event.objects.none(), False)
-        found = paging.page(rows.select_related("email"), params, PAGE_SIZE)
+        nothing = event_search.Found(paging.Page([], None, None))
+        found = event_search.find(user, form.cleaned_data, params, PAGE_SIZE) if valid else nothing
         whole = not scope.is_bound(user)
         return super().get_context_data(
             form=form,
             valid=valid,
             filtered=any(params.get(name) for name in form.fields),
-            windowed=windowed,
-            window=WINDOW,
+            found=found,
             whole_site=whole,
             supply=supply() if whole else None,
-            table=EventTable(found.rows),
-            page=found,
-            older=links.with_key(params, "before", found.older_than),
-            newer=links.with_key(params, "after", found.newer_than),
+            table=EventTable(found.page.rows),
+            page=found.page,
+            older=links.with_key(params, "before", found.page.older_than),
+            newer=links.with_key(params, "after", found.page.newer_than),
             newest=links.without_keys(params),
             **kwargs,
         )

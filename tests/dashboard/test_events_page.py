@@ -10,7 +10,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from emailoffload.dashboard import events
+from emailoffload.dashboard import event_search, events
 from emailoffload.feedback import queuestate
 from emailoffload.feedback.inbox import Message, receive
 from emailoffload.feedback.models import Event, EventProblem
@@ -121,7 +121,7 @@ def test_pages_of_events_lead_to_each_other_by_key(support: Client, monkeypatch:
 def test_what_no_index_finds_is_looked_for_among_the_newest_only(
     support: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "WINDOW", 2)
+    monkeypatch.setattr(event_search, "WINDOW", 2)
     email = make_email(S.DELIVERED)
     for _ in range(4):
         make_event(T.OPEN, email)
@@ -129,6 +129,51 @@ def test_what_no_index_finds_is_looked_for_among_the_newest_only(
     assert "Among the newest 2 events." in support.get("/events/?type=open").content.decode()
     assert len(rows(support)) == 4
     assert len(rows(support, f"?q={email.message_id}")) == 4
+
+
+def test_events_of_an_address_are_walked_in_the_order_of_their_times(
+    support: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "PAGE_SIZE", 2)
+    email, now = make_email(S.DELIVERED, address="ada@example.org"), timezone.now()
+    kinds = (T.SEND, T.DELIVERY, T.OPEN, T.OPEN, T.CLICK)
+    # The later an event was stored, the earlier it happened.
+    made = [make_event(kind, email, at=now - timedelta(hours=n)).pk for n, kind in enumerate(kinds)]
+    make_event(T.SEND, make_email(S.DELIVERED, address="grace@example.org"))
+
+    def shown(query: str) -> list[int]:
+        return [event.pk for event in support.get(f"/events/?q=Ada@example.org{query}").context["page"].rows]
+
+    assert shown("") == made[:2]
+    assert shown(f"&before={made[1]}") == made[2:4]
+    assert shown(f"&before={made[3]}") == made[4:]
+    assert shown(f"&after={made[4]}") == made[2:4]
+    assert shown("&type=open") == made[2:4]
+    last = support.get(f"/events/?q=ada@example.org&before={made[3]}").context
+    assert not last["older"] and last["newer"].endswith(f"after={made[4]}")
+    first = support.get(f"/events/?q=ada@example.org&after={made[2]}").context
+    assert not first["newer"] and first["older"].endswith(f"before={made[1]}")
+
+
+def test_of_an_address_with_very_many_events_the_newest_are_asked_for_more(
+    support: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_search, "OF_ADDRESS", 3)
+    email, now = make_email(S.DELIVERED, address="ada@example.org"), timezone.now()
+    for hours in range(5):
+        make_event(T.OPEN, email, at=now - timedelta(hours=hours), noted=hours % 2 == 0)
+    assert len(rows(support, "?q=ada@example.org&match=noted")) == 2
+    page = support.get("/events/?q=ada@example.org&match=noted").content.decode()
+    assert "Among the newest 3 of this address." in page
+
+
+def test_people_of_a_company_find_the_events_of_an_address_by_their_own_mails(bound: Client) -> None:
+    own = make_email(S.DELIVERED, company_id=OWN, address="hr@example.org")
+    foreign = make_email(S.DELIVERED, company_id=FOREIGN, address="hr@example.org")
+    mine = make_event(T.DELIVERY, own)
+    make_event(T.DELIVERY, foreign)
+    found = bound.get("/events/?q=hr@example.org").context["page"].rows
+    assert [event.pk for event in found] == [mine.pk]
 
 
 def test_a_page_of_many_events_costs_no_more_than_one_of_few(support: Client) -> None:
