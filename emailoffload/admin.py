@@ -7,10 +7,8 @@ from importlib import import_module
 from django.apps import apps
 from django.conf import settings
 from django.contrib import admin
-from django.core.paginator import Paginator
-from django.db.models import Model, QuerySet
+from django.db.models import Model
 from django.http import HttpRequest
-from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 from django_q import admin as _django_q_admin  # noqa: F401 - its registrations come first, ours replace them
 from django_q.models import Failure, OrmQ, Schedule, Success
@@ -21,12 +19,15 @@ from emailoffload import (
     policy_admin,  # noqa: F401 - registers copy rules
     routing_admin,  # noqa: F401 - registers routing rules
 )
+from emailoffload.admin_lists import CappedPaginator, SearchedByIndex, by
 from emailoffload.admin_scope import ForOwnCompanies
-from emailoffload.dashboard.paging import COUNT_CAP
+from emailoffload.dashboard import audit_words, shadows, words
 from emailoffload.feedback.models import Suppression
 from emailoffload.outbox.figures import LeftRow
 from emailoffload.outbox.models import Attempt, AuditEntry, Claim, Email, Lease, RowError, Run, Shadow, State
 from emailoffload.outbox.reconciliation import ReconcileFinding
+from emailoffload.sources import registry
+from emailoffload.worker import reconcile_words
 
 admin.site.site_title = _("Email Offload")
 admin.site.site_header = _("Email Offload: records")
@@ -34,22 +35,13 @@ admin.site.index_title = _("Records, to look at. To search mails and users, use 
 admin.site.site_url = "/"
 
 
-class CappedPaginator(Paginator):  # type: ignore[type-arg]
-    """Counts at most up to a cap: an exact count of ten million rows takes a second (perf-facts)."""
-
-    @cached_property
-    def count(self) -> int:
-        """Rows, at most `COUNT_CAP`; pages beyond it are reached by filters."""
-        rows = self.object_list
-        return rows.order_by()[:COUNT_CAP].count() if isinstance(rows, QuerySet) else len(rows)
-
-
-class ReadOnly(ForOwnCompanies):
+class ReadOnly(SearchedByIndex, ForOwnCompanies):
     """Records that nobody adds, changes or deletes by hand; the permission to view is asked as always."""
 
     paginator = CappedPaginator
     show_full_result_count = False
     list_per_page = 50
+    sortable_by = ()  # a click on a column's heading would sort millions of rows
     actions = None
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -70,7 +62,7 @@ class RunAdmin(ReadOnly):
     """Passes."""
 
     list_display = ("id", "kind", "outcome", "started_at", "finished_at", "holder")
-    list_filter = ("kind", "outcome")
+    list_filter = (by("kind", _("kind"), words.KINDS),)
 
 
 @admin.register(RowError)
@@ -78,7 +70,6 @@ class RowErrorAdmin(ReadOnly):
     """Rows of Moodle that could not be handled."""
 
     list_display = ("source", "row_id", "reason", "user_id", "activity_id", "times", "last_seen")
-    list_filter = ("source", "reason")
     ordering = ("-last_seen",)
 
 
@@ -97,7 +88,11 @@ class ReconcileFindingAdmin(ReadOnly):
         "closed_at",
         "closed_because",
     )
-    list_filter = ("verdict", "source")
+    list_filter = (
+        by("verdict", _("verdict"), {code: name for code, (name, _tone) in reconcile_words.VERDICTS.items()}),
+    )
+    searched = ("user_id", "claim_id")
+    search_help_text = _("User id or claim")
 
 
 @admin.register(Claim)
@@ -106,8 +101,8 @@ class ClaimAdmin(ReadOnly):
 
     company = "company_id"
     list_display = ("id", "source", "row_id", "state", "user_id", "activity_name", "due_at", "claimed_at")
-    list_filter = ("state", "source", "under_lock")
-    search_fields = ("=row_id", "=user_id")
+    searched = ("user_id", "row_id")
+    beside = {"row_id": {"source__in": registry.NAMES}}
     search_help_text = _("Row id or user id")
     exclude = ("intent_key",)
 
@@ -117,8 +112,11 @@ class ShadowAdmin(ReadOnly):
     """What would have been sent for rows that were only watched."""
 
     list_display = ("id", "source", "row_id", "verdict", "user_id", "template", "due_at", "compared_at")
-    list_filter = ("verdict", "source")
-    search_fields = ("=row_id", "=user_id")
+    list_filter = (
+        by("verdict", _("comparison"), {code: name for code, (name, _tone) in shadows.VERDICTS.items()}),
+    )
+    searched = ("user_id", "row_id")
+    beside = {"row_id": {"source__in": registry.NAMES}}
     search_help_text = _("Row id or user id")
 
 
@@ -128,8 +126,7 @@ class LeftRowAdmin(ReadOnly):
 
     company = "company_id"
     list_display = ("id", "source", "row_id", "reason", "user_id", "activity_id", "due_at", "last_seen")
-    list_filter = ("source",)
-    search_fields = ("=user_id",)
+    searched = ("user_id",)
     search_help_text = _("User id")
 
 
@@ -155,8 +152,8 @@ class EmailAdmin(ReadOnly):
 
     company = "company_id"
     list_display = ("id", "state", "role", "user_id", "address", "subject", "due_at", "state_at", "attempts")
-    list_filter = ("state", "source", "role", "route")
-    search_fields = ("=user_id", "=address", "=message_id")
+    list_filter = ("state",)
+    searched = ("user_id", "address", "message_id")
     search_help_text = _("User id, address or SES message id")
     raw_id_fields = ("claim", "resend_of")
     exclude = ("lease", "leased_until")
@@ -169,7 +166,8 @@ class AttemptAdmin(ReadOnly):
 
     company = "email__company_id"
     list_display = ("id", "email_id", "number", "route", "outcome", "started_at", "error_code", "request_id")
-    list_filter = ("outcome", "route")
+    searched = ("email_id",)
+    search_help_text = _("Email (number)")
 
 
 @admin.register(Lease)
@@ -192,8 +190,8 @@ class SuppressionAdmin(ReadOnly):
     """Suppressed addresses; they are added and lifted on the dashboard, with a reason."""
 
     list_display = ("id", "address", "reason", "origin", "since", "until", "removed_at", "agreement")
-    list_filter = ("reason", "origin", "agreement")
-    search_fields = ("=address",)
+    list_filter = ("agreement",)
+    searched = ("address",)
     search_help_text = _("Address")
     raw_id_fields = ("event", "email")
     exclude = ("active_key",)
@@ -204,8 +202,7 @@ class AuditEntryAdmin(ReadOnly):
     """Who did what, when and why."""
 
     list_display = ("at", "actor", "action", "object_type", "object_id", "reason")
-    list_filter = ("action",)
-    date_hierarchy = None
+    list_filter = (by("action", _("action"), audit_words.ACTIONS),)
 
 
 class ForSuperusers:
