@@ -271,7 +271,8 @@ def _cancelled(email: Email, known: Known) -> Verdict:
         sentence: str = _("we did not send it; a person dealt with it in another way.")
     else:
         sentence = reasons.because(_("a person stopped it before it left"), reason)
-    return Verdict(_("No"), sentence, "quiet", evidence, email.state_at)
+    cure = "" if reason == DEALT_WITH else _("If it is to go out after all, send it again.")
+    return Verdict(_("No"), sentence, "quiet", evidence, email.state_at, cure)
 
 
 def _stopped_late(email: Email, evidence: str) -> Verdict:
