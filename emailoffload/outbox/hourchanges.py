@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 
 from django.db import connection
 
-from emailoffload.outbox import bulk
 from emailoffload.outbox.figures import CLAIMS, EMAILS, LEFT, HourChange, LeftRow
 from emailoffload.outbox.models import Claim, Email
 
@@ -52,7 +51,13 @@ def left_rows(ids: Collection[int]) -> None:
 def began(kind: str, moments: Iterable[datetime]) -> None:
     """Rows of `kind` were inserted that began at these moments."""
     hours = sorted({hour_of(moment) for moment in moments})
-    bulk.insert(HourChange, [{"kind": kind, "hour": hour} for hour in hours])
+    if hours:
+        values = [value for hour in hours for value in (kind, f"{hour:%Y-%m-%d %H:00:00}")]
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"INSERT INTO {_NOTES} (kind, hour) VALUES {', '.join(['(%s, %s)'] * len(hours))}",  # noqa: S608
+                values,
+            )
 
 
 _HOUR = {

@@ -148,7 +148,7 @@ def _hours(first: datetime, last: datetime) -> Iterator[datetime]:
 def _days(first: datetime, last: datetime, zone: tzinfo) -> Iterator[datetime]:
     """The beginnings of the days of `zone` that hold hours of the period, in UTC."""
     day = first.astimezone(zone).date()
-    while (begins := _midnight(day, zone)) < last:
+    while first < last and _first_hour(begins := _midnight(day, zone)) < last:
         yield begins
         day += timedelta(days=1)
 

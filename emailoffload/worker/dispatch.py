@@ -268,17 +268,23 @@ class _Pass:
             killpoints.reached("before_record")
         now = timezone.now()
         ended = [outcomes.follow(result, now) for result in self.ended]
+        rendered = {result.job.created_at for result in self.ended}
         won: set[int] = set()
 
         def write() -> None:
             with transaction.atomic():
-                transitions.record(ended, self.token, self.held.holder, now=now)
+                transitions.record(ended, self.token, self.held.holder, now=now, rendered=rendered)
                 if jobs:
                     items = [(job.email_id, job.attempt) for job in jobs]
                     won.clear()
                     won.update(
                         transitions.mark_sending(
-                            items, self.token, self.held.holder, now=now, until=self._until()
+                            items,
+                            self.token,
+                            self.held.holder,
+                            now=now,
+                            until=self._until(),
+                            rendered={job.created_at for job in jobs},
                         )
                     )
 

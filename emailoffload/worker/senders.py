@@ -31,6 +31,7 @@ class Job:
     """The number that its next attempt will have."""
     due_at: datetime
     deadline_at: datetime
+    created_at: datetime
     key_id: str
     body: bytes
     resend: bool = False

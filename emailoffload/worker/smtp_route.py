@@ -299,15 +299,17 @@ def _load(ids: Sequence[int], now: datetime) -> dict[int, _Letter]:
     """What sending these needs, in order. The recheck is told that their deadline is over, which it was for SES."""
     rows = Content.objects.filter(email_id__in=ids).values_list(
         "email_id", "email__claim_id", "email__source", "email__role", "email__ref", "email__attempts",
-        "email__due_at", "email__deadline_at", "key_id", "body", "email__resend_of_id", "email__reason",
+        "email__due_at", "email__deadline_at", "email__created_at", "key_id", "body", "email__resend_of_id",
+        "email__reason",
     )  # fmt: skip
     found = {
         pk: _Letter(
-            Job(pk, claim_id, source, role, ref.hex, attempts + 1, due_at, now, key_id, bytes(body),
+            Job(pk, claim_id, source, role, ref.hex, attempts + 1, due_at, now, created_at, key_id, bytes(body),
                 original is not None),
             cause,
             deadline_at,
         )
-        for pk, claim_id, source, role, ref, attempts, due_at, deadline_at, key_id, body, original, cause in rows
+        for pk, claim_id, source, role, ref, attempts, due_at, deadline_at, created_at, key_id, body, original,
+            cause in rows
     }  # fmt: skip
     return {pk: found[pk] for pk in ids if pk in found}

@@ -165,11 +165,11 @@ def load(ids: Sequence[int]) -> list[Job]:
     """What the threads need of these emails, in the order in which they fell due."""
     rows = Content.objects.filter(email_id__in=ids).values_list(
         "email_id", "email__claim_id", "email__source", "email__role", "email__ref", "email__attempts",
-        "email__due_at", "email__deadline_at", "key_id", "body", "email__resend_of_id",
+        "email__due_at", "email__deadline_at", "email__created_at", "key_id", "body", "email__resend_of_id",
     )  # fmt: skip
     jobs = {
-        pk: Job(pk, claim_id, source, role, ref.hex, attempts + 1, due_at, deadline_at, key_id, bytes(body),
-                resend is not None)
-        for pk, claim_id, source, role, ref, attempts, due_at, deadline_at, key_id, body, resend in rows
+        pk: Job(pk, claim_id, source, role, ref.hex, attempts + 1, due_at, deadline_at, created_at, key_id,
+                bytes(body), resend is not None)
+        for pk, claim_id, source, role, ref, attempts, due_at, deadline_at, created_at, key_id, body, resend in rows
     }  # fmt: skip
     return [jobs[pk] for pk in ids if pk in jobs]

@@ -25,7 +25,7 @@ from django.utils import timezone
 
 from emailoffload.delivery import health, smtp
 from emailoffload.feedback.evidence import NotTaken, evidence_comes, no_send_event
-from emailoffload.outbox import switches, transitions
+from emailoffload.outbox import hourchanges, switches, transitions
 from emailoffload.outbox.models import Attempt, AuditEntry, Claim, Email
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.worker import eligibility, smtp_route, supply
@@ -153,6 +153,7 @@ def _send_once_more(
         mine = list(mails.values_list("pk", flat=True))
         if way == "smtp":
             Email.objects.filter(pk__in=mine).update(**smtp_route.set_aside(now))
+            hourchanges.emails(mine)
         else:
             soon = now + timedelta(seconds=settings.SEND_DEADLINE_SECONDS)
             transitions.move(

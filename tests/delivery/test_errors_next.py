@@ -24,7 +24,7 @@ NOW = datetime(2031, 1, 1, tzinfo=UTC)
 
 
 def after(kind: str, *, deadline: datetime, attempt: int = 1, code: str = "Code") -> Any:
-    job = Job(1, 1, "reengagement", "user", "0" * 32, attempt, NOW, deadline, "", b"")
+    job = Job(1, 1, "reengagement", "user", "0" * 32, attempt, NOW, deadline, NOW, "", b"")
     status = 400 if kind in {"permanent", "throttled"} else None
     outcome = Outcome(kind, code, "words", http_status=status)  # type: ignore[arg-type]  # from the page
     return outcomes.follow(Result(job, outcome, NOW), NOW)
