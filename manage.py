@@ -10,6 +10,10 @@ import sys
 def main() -> None:
     """Run a management command; a setting that is wrong is named in words, not in a traceback."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "offloadsite.settings")
+    if sys.argv[1:2] == ["setup"] and "--look" not in sys.argv:
+        from offloadsite import blank
+
+        blank.begin()  # it makes the settings, so it starts without them
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 

@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 
 from emailoffload.moodle.variants import Variant
+from emailoffload.policy.copies import CopyRules
 from emailoffload.sources.iomad_queue import scan as queue_scan
 from emailoffload.sources.iomad_queue.source import NAME as IOMAD_QUEUE
 from emailoffload.sources.iomad_queue.source import QueueSource
@@ -52,12 +53,16 @@ def of_user(name: str, user_id: int, most: int) -> list[Row]:
     return list(look(user_id, most))
 
 
-def get(name: str, variant: Variant | None = None) -> Source[Any]:
+def get(
+    name: str, variant: Variant | None = None, *, parity: str = "", copy_rules: CopyRules | None = None
+) -> Source[Any]:
     """A fresh source: it reads the site's configuration now. Raises KeyError for an unknown name.
 
-    `variant` saves finding out a second time what is installed.
+    `variant` saves finding out a second time what is installed. `parity` and `copy_rules` stand for the setting
+    RENDER_PARITY and for the rules on record.
     """
     _check(name)
+    parity = parity or settings.RENDER_PARITY
     if name == IOMAD_QUEUE:
-        return QueueSource(parity=settings.RENDER_PARITY, variant=variant)
-    return ReengagementSource(parity=settings.RENDER_PARITY, variant=variant)
+        return QueueSource(parity=parity, variant=variant, copy_rules=copy_rules)
+    return ReengagementSource(parity=parity, variant=variant, copy_rules=copy_rules)

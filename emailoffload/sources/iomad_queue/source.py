@@ -65,11 +65,13 @@ class QueueSource:
 
     name = NAME
 
-    def __init__(self, *, parity: str, variant: variants.Variant | None = None) -> None:
+    def __init__(
+        self, *, parity: str, variant: variants.Variant | None = None, copy_rules: CopyRules | None = None
+    ) -> None:
         self.site = load_site()
         self.variant = variant
         self.composer = Composer(self.site, Attachments(), strict=parity == "strict")
-        self._copy_rules: CopyRules | None = None
+        self._copy_rules = copy_rules
 
     # --- decide and render ---
 

@@ -68,13 +68,15 @@ class ReengagementSource:
 
     name = NAME
 
-    def __init__(self, *, parity: str, variant: variants.Variant | None = None) -> None:
+    def __init__(
+        self, *, parity: str, variant: variants.Variant | None = None, copy_rules: CopyRules | None = None
+    ) -> None:
         self.site = load_site()
         self.variant = variant or variants.detect()
         self.gates = messaging.MessageGates.load(self.site, models.IOMAD_TABLES if self.variant.iomad else ())
         self.renderer = TextRenderer(self.site, "strict" if parity == "strict" else "default")
         self.recipients = Recipients(self.gates, self.renderer)
-        self._copy_rules: CopyRules | None = None
+        self._copy_rules = copy_rules
         self._activities: dict[int, Activity | None] = {}
         self._prepared: dict[int, PreparedActivity | Unrenderable] = {}
         self._contexts: dict[int, TextContext] = {}
