@@ -6,6 +6,7 @@ Without a person (`interactive` off) the default is taken, and what has none is 
 from __future__ import annotations
 
 import getpass
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from django.core.management.base import CommandError
 from offloadsite import env
 
 T = TypeVar("T")
+WIDTH = 100
+"""Columns of explanations."""
 
 
 class Cancelled(Exception):
@@ -52,7 +55,7 @@ class Asker:
             if default is None:
                 raise CommandError(f"{option} is missing. {why}", returncode=2)
             return self._judged(default, parse, option)
-        self.say(f"\n{why}")
+        self._explain(why)
         shown = f" [{default}]" if default else ""
         while True:
             answer = self._line(self.read, f"{question}{shown}: ").strip() or (default or "")
@@ -84,7 +87,7 @@ class Asker:
             if not kept and not empty:
                 raise CommandError(f"{option} is missing. {why}", returncode=2)
             return kept
-        self.say(f"\n{why}")
+        self._explain(why)
         hint = " (not shown; Enter keeps the present one)" if kept else " (not shown)"
         while True:
             answer = self._line(self.read_secret, f"{question}{hint}: ")
@@ -97,7 +100,7 @@ class Asker:
         if given is not None or not self.interactive:
             return bool(given)
         if why:
-            self.say(f"\n{why}")
+            self._explain(why)
         while True:
             answer = self._line(self.read, f"{question} [{'Y/n' if default else 'y/N'}]: ").strip().lower()
             if answer in {"", "y", "yes", "n", "no"}:
@@ -115,6 +118,9 @@ class Asker:
             question, f"{why}\n{lines}", env.choice(*words), default=default, option=option, given=given
         )
 
+    def _explain(self, why: str) -> None:
+        self.say("\n" + "\n".join(wrapped(line) for line in why.splitlines()))
+
     def _judged(self, value: str, parse: Callable[[str], T], option: str) -> T:
         try:
             return parse(value)
@@ -126,6 +132,14 @@ class Asker:
             return read(prompt)
         except (EOFError, KeyboardInterrupt):
             raise Cancelled from None
+
+
+def wrapped(text: str) -> str:
+    """A line for people, broken at the width of a page; what follows its first words of a list stands below them."""
+    return textwrap.fill(
+        text, WIDTH, subsequent_indent=" " * (11 if text.startswith("  ") else 0), break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def secret_from(file: str, option: str) -> str:

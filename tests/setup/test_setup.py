@@ -258,6 +258,21 @@ def test_sandboxed_accounts_and_unknown_identities_are_pointed_out(
     assert "create-email-identity" in dialogue.text
 
 
+def test_a_folder_that_cannot_be_written_to_is_told_before_all_questions(person: Dialogue) -> None:
+    person.file = person.file.parent / "none" / "site.env"
+    assert person.go() == 2
+    assert "could not be written" in person.text
+    assert person.asked == []
+
+
+def test_a_link_to_the_file_stays_a_link(options: list[str], dialogue: Dialogue, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    dialogue.file.symlink_to(tmp_path / "data" / "env")
+    dialogue.go(*options, "--no-doctor", interactive=False)
+    assert dialogue.file.is_symlink()
+    assert stat.S_IMODE((tmp_path / "data" / "env").stat().st_mode) == 0o600
+
+
 def test_missing_options_are_named(dialogue: Dialogue) -> None:
     assert dialogue.go("--non-interactive", interactive=False) == 2
     assert "--moodle-database is missing" in dialogue.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,8 @@ class Command(BaseCommand):
             _text, stored = envfile.read(file)
         except envfile.Unwritable as error:
             raise CommandError(f"{error} {error.cure}", returncode=2) from error
+        if not stored or options["force"]:
+            _refuse_unwritable(file)
         if asker.interactive:
             asker.say(INTRODUCTION)
         if stored and not options["force"]:
@@ -153,3 +156,14 @@ class Command(BaseCommand):
         fine = finish.doctor(talk) if talk.options["doctor"] else True
         finish.closing(talk)
         return ready and fine and not talk.stuck
+
+
+def _refuse_unwritable(file: Path) -> None:
+    """Say before all questions that the file could not be written after them."""
+    folder = Path(os.path.realpath(file)).parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise CommandError(
+            f"{file} could not be written: {folder} does not exist, or this user may not write to it. Make it, or name "
+            "another file with --output.",
+            returncode=2,
+        )

@@ -22,8 +22,8 @@ ALWAYS = frozenset({"MOODLE_DB_PREFIX", "MOODLE_CRON_PERIOD_SECONDS", "SECURE_HT
 NEXT = """
 What next
   1. Start worker and web server (docs/install.md). Moodle's own cron stays as it is.
-  2. Until a rule says otherwise, everything is in shadow: mails are rendered and recorded, nothing is claimed, Moodle
-     sends. After some hours read the comparison:
+  2. While the rule for the whole site says shadow, mails are rendered and recorded, nothing is claimed, Moodle sends.
+     After some hours read the comparison:
        {manage} shadows
      or the page Shadows of the dashboard. Rows "sent by Moodle" are as foreseen; each other verdict says what it means.
      {manage} coverage says which mails will be ours, which not, and why.
@@ -100,7 +100,6 @@ def migrate(talk: Talk) -> bool:
     done = talk.command("migrate", "--noinput", "--verbosity", "0")
     if done.status:
         talk.wrong("The tables could not be made.", _last(done.err))
-        talk.doubts.append("Our tables are not made yet: manage.py migrate")
         return False
     talk.say("  Our tables are there.")
     return True
