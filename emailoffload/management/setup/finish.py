@@ -199,7 +199,7 @@ def closing(talk: Talk) -> None:
         talk.head("Still to do")
         for doubt in dict.fromkeys(talk.doubts):
             talk.say(f"  * {doubt}")
-    own = talk.file == env.BASE_DIR / ".env"
+    own = talk.file == env.HOME_DIR / ".env"
     manage = "manage.py" if own else f"OFFLOAD_ENV_FILE={talk.file} manage.py"
     talk.say(NEXT.format(manage=manage))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from django.core.management.base import CommandError
 from emailoffload.actions.setup import configphp, databases
 from emailoffload.actions.setup.databases import Address, Unusable
 from emailoffload.management.asking import checked, text_or_nothing
+from emailoffload.management.setup.found import look_at_site
+from emailoffload.management.setup.grants import print_grants
 from emailoffload.management.setup.talk import Talk
 from offloadsite import env
 
@@ -29,7 +30,7 @@ def ask(talk: Talk) -> None:
     address = _database(talk)
     _prefix(talk, address)
     _only_config_php_knows(talk)
-    _look(talk)
+    look_at_site(talk)
     _data_folder(talk)
 
 
@@ -217,36 +218,6 @@ def _works(talk: Talk, address: Address) -> bool:
     return True
 
 
-def print_grants(talk: Talk, address: Address) -> None:
-    """Print the statements for our account in Moodle's database, made by `moodlegrants`; they hold no password."""
-    prefix = talk.options["prefix"] or talk.config.prefix or talk.default("MOODLE_DB_PREFIX")
-    done = talk.command(
-        "moodlegrants", "--account", f"'{address.user}'@'{client_of(address)}'",
-        **{**talk.answers, "MOODLE_DATABASE_URL": address.url(), "MOODLE_DB_PREFIX": prefix,
-           "MOODLE_WWWROOT": "https://moodle.invalid"},
-    )  # fmt: skip
-    if done.status:
-        talk.wrong("The statements could not be made.", done.err.strip() or "Run manage.py moodlegrants.")
-        return
-    talk.say(
-        "\nStatements for the administrator of Moodle's database. The account needs the password that you entered; "
-        "the part after @ is where the server sees this host.\n\n" + done.out.strip() + "\n"
-    )
-
-
-def client_of(address: Address) -> str:
-    """From where the server sees this host: our address on the way to it, else anywhere."""
-    if address.socket or address.host in {"localhost", "127.0.0.1", "::1", ""}:
-        return "localhost"
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            # Nothing is sent: this only chooses the way.
-            probe.connect((address.host, int(address.port or 3306)))
-            return str(probe.getsockname()[0])
-    except OSError:
-        return "%"
-
-
 def _prefix(talk: Talk, address: Address) -> None:
     try:
         found = databases.moodles(address).prefixes
@@ -340,82 +311,6 @@ def _forced(talk: Talk) -> str:
     if forced:
         talk.say(f"  Taken over from config.php: {', '.join(sorted(forced))}.")
     return json.dumps(forced, ensure_ascii=False, sort_keys=True)
-
-
-def _look(talk: Talk) -> None:
-    """Say what is installed, whether the account fits, and whether the cron's lock can be shared."""
-    done = talk.command("setup", "--look", **talk.answers)
-    found = done.result()
-    if not found:
-        talk.wrong("The site could not be looked at.", done.err.strip()[-500:])
-        talk.unusable("The site could not be looked at.")
-        return
-    for problem in found["problems"]:
-        talk.wrong(problem["text"], problem["cure"])
-        talk.unusable(problem["text"])
-    _say_grants(talk, found.get("grants"))
-    _say_variant(talk, found.get("variant"))
-    _say_lock(talk, found)
-    details = found.get("site") or {}
-    talk.sender = details.get("sender", "")
-    if details.get("lang", "en").split("_")[0] != "en":
-        text = (
-            f"The site's language is {details['lang']}: compare MOODLE_STRING_NOREPLY_NAME and MOODLE_STRING_VIA with "
-            "its strings noreplyname and fromvia."
-        )
-        talk.say(f"  Note: {text}")
-        talk.doubts.append(text)
-    periods = found.get("periods") or {}
-    seconds = str(periods.get("reengagement") or "") or None
-    talk.answers["MOODLE_CRON_PERIOD_SECONDS"] = talk.asker.ask(
-        "Seconds between two runs of the task", "How often Moodle's cron runs the plugin's task (Site administration, "
-        "Server, Tasks); found out from its last runs where it left traces.",
-        checked("MOODLE_CRON_PERIOD_SECONDS"),
-        default=talk.before.get("MOODLE_CRON_PERIOD_SECONDS") or seconds or talk.default("MOODLE_CRON_PERIOD_SECONDS"),
-        option="--cron-period", given=talk.options["cron_period"],
-    )  # fmt: skip
-
-
-def _say_grants(talk: Talk, found: dict[str, list[str]] | None) -> None:
-    if not found:
-        return
-    if found["missing"]:
-        talk.wrong(
-            f"Our account lacks: {'; '.join(found['missing'][:3])}.", "Have the statements below executed."
-        )
-        print_grants(talk, Address.of(talk.answers["MOODLE_DATABASE_URL"]))
-        talk.unusable("Our account in Moodle's database lacks privileges.")
-    elif found["excess"]:
-        text = f"Our account may do more than it needs: {'; '.join(found['excess'][:3])}."
-        talk.wrong(text, "Use an account of its own that has only what `manage.py moodlegrants` prints.")
-        talk.doubts.append(text)
-    else:
-        talk.say("  Our account may read the listed columns and update those of a claim, and nothing else.")
-
-
-def _say_variant(talk: Talk, found: dict[str, Any] | None) -> None:
-    if not found:
-        return
-    talk.iomad = bool(found["iomad"])
-    talk.say(f"  {'IOMAD' if found['iomad'] else 'Moodle'}. {found['why']}")
-    if found["queue_why"]:
-        talk.say(f"  {found['queue_why']}")
-    if not (found["supported"] or found["queue_supported"]):
-        talk.doubts.append(f"{found['why']} Nothing will be claimed.")
-
-
-def _say_lock(talk: Talk, found: dict[str, Any]) -> None:
-    lock, handshake = found.get("lock"), found.get("handshake") or {}
-    if not lock:
-        return
-    if not lock["shared"]:
-        talk.say(f"  Mails that are already due stay with Moodle. {lock['reason']}")
-    elif handshake.get("taken"):
-        talk.say("  The lock of Moodle's cron was taken and given back: due mails can be claimed safely.")
-    else:
-        talk.say(
-            "  The lock of Moodle's cron is a lock of the database server; the cron had it at this moment."
-        )
 
 
 def _data_folder(talk: Talk) -> None:

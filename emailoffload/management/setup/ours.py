@@ -12,14 +12,15 @@ from django.core.management.base import CommandError
 from emailoffload.actions.setup import databases
 from emailoffload.actions.setup.databases import Address, Unusable
 from emailoffload.management.asking import checked, text_or_nothing
-from emailoffload.management.setup.moodle import ask_address, client_of
+from emailoffload.management.setup.grants import client_of
+from emailoffload.management.setup.moodle import ask_address
 from emailoffload.management.setup.talk import Talk
 from offloadsite import env
 
 
 def keys(talk: Talk) -> None:
     """The secrets: those that there are, also in the data folder, since mails were stored with them; else fresh."""
-    folder = Path(talk.options["data_dir"] or talk.before.get("OFFLOAD_DATA_DIR") or env.BASE_DIR / "var")
+    folder = Path(talk.options["data_dir"] or talk.before.get("OFFLOAD_DATA_DIR") or env.HOME_DIR / "var")
     talk.answers["SECRET_KEY"] = (
         talk.before.get("SECRET_KEY") or _stored(folder / "secret.key") or secrets.token_urlsafe(50)
     )
