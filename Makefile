@@ -6,10 +6,10 @@ PYTHON := $(VENV)/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench lock format
+.PHONY: help run test lint bench lock format imagecheck e2e
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 run: ## Try it: dashboard, worker, a sample Moodle and a local SES in this terminal
 	@tools/bootstrap run $(VENV)
@@ -34,3 +34,9 @@ bench: ## Measure the figures of the README on this machine; ARGS=… goes to `m
 lock: ## Write the lock files anew; ARGS=--upgrade takes the newest allowed versions
 	@tools/bootstrap dev $(VENV)
 	@tools/lock $(VENV) $(ARGS)
+
+imagecheck: ## Build the image's steps in a bare Debian and start web and worker from it, without Docker; needs root
+	@python3 -B tools/imagecheck.py $(ARGS)
+
+e2e: ## From an empty Debian to accepted mails: `make run`, and the way of docs/install.md on MariaDB; needs root
+	@python3 -B tools/e2e.py $(ARGS)

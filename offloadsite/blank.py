@@ -1,6 +1,6 @@
 """Starts `manage.py setup` while the settings are missing, half done or wrong: they are put aside.
 
-Only names of `env.SPECS` are touched. Nothing is read from the environment file, no key is generated and no folder is
+Only names of `env.NAMES` are touched. Nothing is read from the environment file, no key is generated and no folder is
 made: what the settings need gets placeholders that lead nowhere.
 """
 
@@ -23,9 +23,9 @@ def begin() -> None:
     """Put the settings aside. Called by manage.py before Django reads them."""
     global _begun
     _begun = True
-    for spec in env.SPECS:
-        if spec.name in os.environ:
-            PUT_ASIDE[spec.name] = os.environ.pop(spec.name)
+    for name in env.NAMES:
+        if name in os.environ:
+            PUT_ASIDE[name] = os.environ.pop(name)
     if "OFFLOAD_ENV_FILE" in os.environ:
         PUT_ASIDE["OFFLOAD_ENV_FILE"] = os.environ["OFFLOAD_ENV_FILE"]
     os.environ.update(
@@ -42,11 +42,10 @@ def begin() -> None:
 def env_file() -> Path:
     """The environment file that the product reads here."""
     given = PUT_ASIDE.get("OFFLOAD_ENV_FILE") if _begun else os.environ.get("OFFLOAD_ENV_FILE")
-    return Path(given or env.BASE_DIR / ".env")
+    return Path(given or env.HOME_DIR / ".env")
 
 
 def environment(file: Path) -> dict[str, str]:
     """The environment of a process that takes its settings from `file` and from nowhere else."""
-    names = {spec.name for spec in env.SPECS}
-    rest = {name: value for name, value in os.environ.items() if name not in names}
+    rest = {name: value for name, value in os.environ.items() if name not in env.NAMES}
     return {**rest, "OFFLOAD_ENV_FILE": str(file)}

@@ -2,7 +2,8 @@
 
 One table, `SPECS`, is the source for `settings.py`, for the error texts and for `docs/settings.md`
 (`manage.py settingsreference`). Values come from the process environment or from the file that
-`OFFLOAD_ENV_FILE` names (default: `.env` beside `manage.py`); the environment wins.
+`OFFLOAD_ENV_FILE` names (default: `.env` beside `manage.py`); the environment wins. A secret may also lie in a
+file of its own, which `<its name>_FILE` names.
 """
 
 from __future__ import annotations
@@ -21,6 +22,12 @@ import environ
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
+FROM_WHEEL = not (BASE_DIR / "manage.py").is_file()
+"""Installed as a package, where templates and static files lie beside this module, and not run from a checkout."""
+ASSETS_DIR = Path(__file__).resolve().parent if FROM_WHEEL else BASE_DIR
+"""Where `templates` and `static` are."""
+HOME_DIR = Path.cwd() if FROM_WHEEL else BASE_DIR
+"""Where `.env` and `var` are looked for: what a site owns does not belong among installed packages."""
 
 @dataclass(frozen=True)
 class Spec:
@@ -294,6 +301,7 @@ SPECS: tuple[Spec, ...] = (
     Spec("SNS_TOPICS", words, "", "SNS topics, comma-separated ARNs, that may post events to `/events/sns/`: the way for sites without SQS. Without it that page does not exist.", "arn:aws:sns:eu-west-1:123456789012:email-offload-events", EVENTS),
     Spec("SNS_SIGNATURE_VERSION_1", boolean, "off", "Also take posts that SNS signed with SHA-1. Better: set the topic's SignatureVersion to 2.", "off", EVENTS),
     Spec("REPUTATION_VOLUME", whole(100, 10000000), "10000", "Bounce and complaint rates are taken over the newest mails, this many or those of 14 days, as SES does over a 'representative volume'.", "10000", EVENTS),
+    Spec("OFFLOAD_STATIC_DIR", text, "", "Folder that `manage.py collectstatic` fills with styles and scripts. They are served without it too; with it the web server starts a little faster. Without it: `static` in the data folder.", "/srv/email-offload/collected", DATA),
     Spec("REPUTATION_MINIMUM", whole(1, 1000000), "200", "With fewer mails than this no rate is judged: it would be chance.", "200", EVENTS),
     Spec("REPUTATION_WARN_PERCENT", number(1, 100), "50", "A rate is warned of at this share of the rate at which SES reviews an account (5 % permanent bounces, 0.1 % complaints).", "50", EVENTS),
     Spec("REPUTATION_STOP_PERCENT", number(0, 100), "80", "Claiming stops, but for mails with credentials, at this share of the rate at which SES pauses an account (10 % permanent bounces, 0.5 % complaints). 0: it never stops because of a rate.", "80", EVENTS),
@@ -330,7 +338,6 @@ SPECS: tuple[Spec, ...] = (
     Spec("OIDC_SERVER_URL", optional(secure_address), "", "Single sign-on: address of your OpenID Connect provider (its issuer; `/.well-known/openid-configuration` below it describes it). Needs the extra `oidc`, and the other settings of this group. Without it people log in with a password only.", "https://login.example.org/realms/staff", ACCOUNTS),
     Spec("OIDC_CLIENT_ID", text, "", "Name of the dashboard at the provider. The redirect address to enter there is `https://<the dashboard>/login/oidc/callback/`.", "email-offload", ACCOUNTS),
     Spec("OIDC_CLIENT_SECRET", text, "", "Its secret there.", "a long random text", ACCOUNTS, secret=True),
-    Spec("OIDC_CLIENT_SECRET_FILE", text, "", "A file that holds the secret, instead of OIDC_CLIENT_SECRET.", "/run/secrets/oidc_client_secret", ACCOUNTS),
     Spec("OIDC_NAME", text, "single sign-on", "What the provider is called on the login page.", "Example staff login", ACCOUNTS),
     Spec("OIDC_SCOPES", words, "openid, profile", "What is asked of the provider, comma-separated; some tell groups only with a scope of their own.", "openid, profile, groups", ACCOUNTS),
     Spec("OIDC_GROUPS_CLAIM", text, "groups", "The claim that lists a person's groups at the provider.", "groups", ACCOUNTS),
@@ -353,28 +360,52 @@ class SettingsError(Exception):
 
 def problem(name: str, what: str) -> str:
     """The text for one wrong setting: what is wrong, what it means, an example. Never its value."""
-    spec = BY_NAME[name]
-    return f"{name}: {what}.\n    Meaning: {spec.meaning}\n    Example: {name}={spec.example}"
+    spec = NAMES[name]
+    if name == spec.name:
+        return f"{name}: {what}.\n    Meaning: {spec.meaning}\n    Example: {name}={spec.example}"
+    return (
+        f"{name}: {what}.\n    Meaning: a file that holds {spec.name}. {spec.meaning}\n"
+        f"    Example: {name}={file_example(spec)}"
+    )
+
+
+def file_example(spec: Spec) -> str:
+    """Where the file of a secret might lie."""
+    return f"/run/secrets/{spec.name.lower()}"
 
 
 def load_env_file() -> None:
     """Read the file that OFFLOAD_ENV_FILE names, or `.env`; variables that are already set win."""
-    path = Path(os.environ.get("OFFLOAD_ENV_FILE", BASE_DIR / ".env"))
+    path = Path(os.environ.get("OFFLOAD_ENV_FILE", HOME_DIR / ".env"))
     if path.is_file():
-        before = {spec.name for spec in SPECS if spec.name in os.environ}
+        before = {name for name in NAMES if os.environ.get(name, "").strip()}
         environ.Env.read_env(str(path), overwrite=False)
-        _FROM_FILE.update(spec.name for spec in SPECS if spec.name in os.environ and spec.name not in before)
+        _FROM_FILE.update(name for name in NAMES if name in os.environ and name not in before)
+        for spec in SPECS:
+            # The environment wins whichever of a secret's two names it uses.
+            pair = {spec.name, f"{spec.name}{FILE_SUFFIX}"} if spec.secret else set()
+            if pair & before:
+                for name in pair & _FROM_FILE:
+                    del os.environ[name]
+                    _FROM_FILE.discard(name)
 
 
 @dataclass(frozen=True)
 class Given:
-    """Where a setting's value comes from: `environment`, `file` or `default`; `raw` is never shown for secrets."""
+    """Where a setting's value comes from: `environment`, `file`, `secret file` or `default`.
+
+    `raw` is never shown for secrets, and empty for those in a file of their own.
+    """
 
     spec: Spec
     origin: str
     raw: str
 
 
+FILE_SUFFIX = "_FILE"
+"""`SECRET_KEY_FILE` names a file that holds SECRET_KEY: how Docker, Kubernetes and systemd hand out secrets."""
+NAMES: dict[str, Spec] = BY_NAME | {f"{spec.name}{FILE_SUFFIX}": spec for spec in SPECS if spec.secret}
+"""Every variable that is read, with the setting that it gives."""
 def given() -> list[Given]:
     """Every setting as this process found it, in the order of the table."""
     found = []
@@ -404,3 +435,31 @@ def read() -> tuple[dict[str, Any], list[str]]:
         except Malformed as error:
             problems.append(problem(spec.name, f"malformed: {error}"))
     return values, problems
+        if not raw and spec.secret and os.environ.get(f"{spec.name}{FILE_SUFFIX}", "").strip():
+            found.append(Given(spec, "secret file", ""))
+            continue
+        if spec.secret:
+            try:
+                raw = _from_its_file(spec.name, raw)
+            except Malformed as error:
+                problems.append(problem(f"{spec.name}{FILE_SUFFIX}", str(error)))
+                continue
+
+
+def _from_its_file(name: str, raw: str) -> str:
+    """The value of a secret: `raw`, or what the file holds that `<name>_FILE` names, without blanks around it.
+
+    Raises Malformed where the file cannot be used, or where both are given: one of them would be forgotten some day.
+    """
+    path = os.environ.get(f"{name}{FILE_SUFFIX}", "").strip()
+    if not path:
+        return raw
+    if raw.strip():
+        raise Malformed(f"{name} is given too: keep one of the two")
+    try:
+        found = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise Malformed(f"the file cannot be read ({type(error).__name__})") from None
+    if not found:
+        raise Malformed("the file is empty")
+    return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from cryptography.fernet import Fernet
 from django.core.management.utils import get_random_secret_key
@@ -53,14 +52,3 @@ def content_keys(given: list[str], data_dir: Path) -> tuple[list[str], str | Non
         except ValueError:
             return [], env.problem("CONTENT_KEYS", "malformed: each key is 32 bytes in URL-safe base64")
     return keys, None
-
-
-def secret_or_file(values: dict[str, Any], name: str) -> tuple[str, str | None]:
-    """A secret that is given as `name`, or in the file that `name`_FILE gives, and what is wrong with the file."""
-    given, path = str(values.get(name) or ""), str(values.get(f"{name}_FILE") or "")
-    if given or not path:
-        return given, None
-    try:
-        return Path(path).read_text().strip(), None
-    except (OSError, UnicodeDecodeError) as error:
-        return "", env.problem(f"{name}_FILE", f"the file cannot be read ({type(error).__name__})")

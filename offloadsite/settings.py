@@ -17,7 +17,7 @@ BASE_DIR = env.BASE_DIR
 env.load_env_file()
 _values, _problems = env.read()
 
-DATA_DIR = Path(_values.get("OFFLOAD_DATA_DIR") or BASE_DIR / "var")
+DATA_DIR = Path(_values.get("OFFLOAD_DATA_DIR") or env.HOME_DIR / "var")
 
 # --- The sample site: without a Moodle database, everything works on embedded defaults. ---
 SAMPLE_SITE = _values.get("MOODLE_DATABASE_URL", 0) is None
@@ -48,12 +48,10 @@ _problems += [text for text in (_secret_problem, _content_problem) if text]
 
 # --- Single sign-on is off unless a provider is named; then all that it needs must be there. ---
 OIDC_SERVER_URL: str | None = _values.get("OIDC_SERVER_URL")
-OIDC_CLIENT_SECRET, _oidc_problem = keys.secret_or_file(_values, "OIDC_CLIENT_SECRET")
-_problems += [_oidc_problem] if _oidc_problem else []
 if OIDC_SERVER_URL:
     _problems += [
         env.problem(name, "missing, while OIDC_SERVER_URL is set")
-        for name, value in {**_values, "OIDC_CLIENT_SECRET": OIDC_CLIENT_SECRET or _oidc_problem}.items()
+        for name, value in _values.items()
         if name in {"OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET", "OIDC_GROUP_MAP"} and not value
     ]
 
@@ -112,6 +110,7 @@ LEASE_SECONDS: int = _values["LEASE_SECONDS"]
 
 OIDC_CLIENT_ID: str = _values["OIDC_CLIENT_ID"]
 OIDC_NAME: str = _values["OIDC_NAME"]
+OIDC_CLIENT_SECRET: str = _values["OIDC_CLIENT_SECRET"]
 OIDC_SCOPES: list[str] = _values["OIDC_SCOPES"]
 OIDC_GROUPS_CLAIM: str = _values["OIDC_GROUPS_CLAIM"]
 OIDC_GROUP_MAP: dict[str, list[str]] = _values["OIDC_GROUP_MAP"]
@@ -227,7 +226,7 @@ WSGI_APPLICATION = "offloadsite.wsgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
+        "DIRS": [env.ASSETS_DIR / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -272,8 +271,8 @@ TIME_ZONE: str = _values["TIME_ZONE"]
 USE_I18N = True
 USE_TZ = True
 STATIC_URL = "static/"
-STATIC_ROOT = DATA_DIR / "static"
-STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = Path(_values["OFFLOAD_STATIC_DIR"] or DATA_DIR / "static")
+STATICFILES_DIRS = [env.ASSETS_DIR / "static"]
 WHITENOISE_USE_FINDERS = True  # style and script are served without `collectstatic` having run
 
 # --- Security ---

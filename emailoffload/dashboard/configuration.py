@@ -26,6 +26,7 @@ from offloadsite import env
 ORIGINS: Final[dict[str, Promise]] = {
     "environment": gettext_lazy("environment"),
     "file": gettext_lazy("settings file"),
+    "secret file": gettext_lazy("a file of its own"),
     "default": gettext_lazy("default"),
 }
 DATABASES: Final = {"DATABASE_URL": "default", "MOODLE_DATABASE_URL": "moodle"}

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -136,6 +135,6 @@ def port_is_free(port: int) -> bool:
 
 def manage(*arguments: str) -> list[str]:
     """The command line of one of our management commands, whatever the current folder."""
-    from django.conf import settings
+    from offloadsite import cli
 
-    return [sys.executable, str(settings.BASE_DIR / "manage.py"), *arguments]
+    return cli.command(*arguments)

@@ -1,0 +1,24 @@
+"""How gunicorn serves the dashboard: `gunicorn offloadsite.wsgi --config python:offloadsite.gunicorn --bind …`.
+
+One place for the image, the systemd unit and whoever starts it by hand. Options of the command line win.
+"""
+
+import os
+from pathlib import Path
+
+# Pages wait for the database more than they compute: a few threads in two processes serve dozens of people on one
+# core. More processes for more cores: WEB_CONCURRENCY.
+workers = int(os.environ.get("WEB_CONCURRENCY") or 2)
+threads = 4
+# Exports of a hundred thousand rows are streamed and may take their time; a thread that hangs ends with its process.
+timeout = 60
+graceful_timeout = 30
+# A process that grew is replaced now and then, never all at once.
+max_requests = 5000
+max_requests_jitter = 500
+# Each process shows here that it lives; on a disk that is busy it would seem dead.
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
+# Requests are logged by ourselves, with who asked.
+accesslog = None
+# Nothing listens that nobody asks.
+control_socket_disable = True
