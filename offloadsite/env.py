@@ -21,13 +21,13 @@ from urllib.parse import urlsplit
 import environ
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-
 FROM_WHEEL = not (BASE_DIR / "manage.py").is_file()
 """Installed as a package, where templates and static files lie beside this module, and not run from a checkout."""
 ASSETS_DIR = Path(__file__).resolve().parent if FROM_WHEEL else BASE_DIR
 """Where `templates` and `static` are."""
 HOME_DIR = Path.cwd() if FROM_WHEEL else BASE_DIR
 """Where `.env` and `var` are looked for: what a site owns does not belong among installed packages."""
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -273,6 +273,7 @@ SPECS: tuple[Spec, ...] = (
     Spec("DATABASE_URL", _database("sqlite", "mysql"), "", "Our own database. Without it: SQLite in the data folder. Use MariaDB or MySQL on a real site.", "mysql://offload:secret@db.example.org:3306/offload", DATA, secret=True),
     Spec("MOODLE_DATABASE_URL", _database("sqlite", "mysql"), "", "Moodle's database, read with the account of `manage.py moodlegrants`. Without it: the sample Moodle.", "mysql://offload:secret@db.example.org:3306/moodle", DATA, secret=True),
     Spec("OFFLOAD_DATA_DIR", text, "", "Folder for what must survive a restart and is not in a database: SQLite files, generated keys. Without it: `var` beside manage.py.", "/var/lib/email-offload", DATA),
+    Spec("OFFLOAD_STATIC_DIR", text, "", "Folder that `manage.py collectstatic` fills with styles and scripts. They are served without it too; with it the web server starts a little faster. Without it: `static` in the data folder.", "/srv/email-offload/collected", DATA),
     Spec("MOODLE_DB_PREFIX", table_prefix, "mdl_", "`$CFG->prefix` of Moodle's config.php.", "mdl_", MOODLE),
     Spec("MOODLE_DB_NAME", text, "", "`$CFG->dbname` where it differs from the name in MOODLE_DATABASE_URL; it is part of the name of Moodle's cron lock.", "moodle", MOODLE),
     Spec("MOODLE_WWWROOT", optional(web_root), "", "`$CFG->wwwroot` of Moodle's config.php. Needed with MOODLE_DATABASE_URL.", "https://learn.example.org", MOODLE),
@@ -301,7 +302,6 @@ SPECS: tuple[Spec, ...] = (
     Spec("SNS_TOPICS", words, "", "SNS topics, comma-separated ARNs, that may post events to `/events/sns/`: the way for sites without SQS. Without it that page does not exist.", "arn:aws:sns:eu-west-1:123456789012:email-offload-events", EVENTS),
     Spec("SNS_SIGNATURE_VERSION_1", boolean, "off", "Also take posts that SNS signed with SHA-1. Better: set the topic's SignatureVersion to 2.", "off", EVENTS),
     Spec("REPUTATION_VOLUME", whole(100, 10000000), "10000", "Bounce and complaint rates are taken over the newest mails, this many or those of 14 days, as SES does over a 'representative volume'.", "10000", EVENTS),
-    Spec("OFFLOAD_STATIC_DIR", text, "", "Folder that `manage.py collectstatic` fills with styles and scripts. They are served without it too; with it the web server starts a little faster. Without it: `static` in the data folder.", "/srv/email-offload/collected", DATA),
     Spec("REPUTATION_MINIMUM", whole(1, 1000000), "200", "With fewer mails than this no rate is judged: it would be chance.", "200", EVENTS),
     Spec("REPUTATION_WARN_PERCENT", number(1, 100), "50", "A rate is warned of at this share of the rate at which SES reviews an account (5 % permanent bounces, 0.1 % complaints).", "50", EVENTS),
     Spec("REPUTATION_STOP_PERCENT", number(0, 100), "80", "Claiming stops, but for mails with credentials, at this share of the rate at which SES pauses an account (10 % permanent bounces, 0.5 % complaints). 0: it never stops because of a rate.", "80", EVENTS),
@@ -350,6 +350,10 @@ SPECS: tuple[Spec, ...] = (
 )
 # fmt: on
 BY_NAME = {spec.name: spec for spec in SPECS}
+FILE_SUFFIX = "_FILE"
+"""`SECRET_KEY_FILE` names a file that holds SECRET_KEY: how Docker, Kubernetes and systemd hand out secrets."""
+NAMES: dict[str, Spec] = BY_NAME | {f"{spec.name}{FILE_SUFFIX}": spec for spec in SPECS if spec.secret}
+"""Every variable that is read, with the setting that it gives."""
 _FROM_FILE: set[str] = set()
 """Names that the file gave, and not the environment."""
 
@@ -402,16 +406,15 @@ class Given:
     raw: str
 
 
-FILE_SUFFIX = "_FILE"
-"""`SECRET_KEY_FILE` names a file that holds SECRET_KEY: how Docker, Kubernetes and systemd hand out secrets."""
-NAMES: dict[str, Spec] = BY_NAME | {f"{spec.name}{FILE_SUFFIX}": spec for spec in SPECS if spec.secret}
-"""Every variable that is read, with the setting that it gives."""
 def given() -> list[Given]:
     """Every setting as this process found it, in the order of the table."""
     found = []
     for spec in SPECS:
         raw = os.environ.get(spec.name, "").strip()
         origin = "file" if spec.name in _FROM_FILE else "environment"
+        if not raw and spec.secret and os.environ.get(f"{spec.name}{FILE_SUFFIX}", "").strip():
+            found.append(Given(spec, "secret file", ""))
+            continue
         found.append(Given(spec, origin if raw else "default", raw or spec.default or ""))
     return found
 
@@ -426,6 +429,12 @@ def read() -> tuple[dict[str, Any], list[str]]:
     env = environ.Env()
     for spec in SPECS:
         raw: str = env.str(spec.name, default=spec.default or "")
+        if spec.secret:
+            try:
+                raw = _from_its_file(spec.name, raw)
+            except Malformed as error:
+                problems.append(problem(f"{spec.name}{FILE_SUFFIX}", str(error)))
+                continue
         given = bool(raw.strip())
         if not given and spec.name in {"DATABASE_URL", "MOODLE_DATABASE_URL"}:
             values[spec.name] = None
@@ -435,15 +444,6 @@ def read() -> tuple[dict[str, Any], list[str]]:
         except Malformed as error:
             problems.append(problem(spec.name, f"malformed: {error}"))
     return values, problems
-        if not raw and spec.secret and os.environ.get(f"{spec.name}{FILE_SUFFIX}", "").strip():
-            found.append(Given(spec, "secret file", ""))
-            continue
-        if spec.secret:
-            try:
-                raw = _from_its_file(spec.name, raw)
-            except Malformed as error:
-                problems.append(problem(f"{spec.name}{FILE_SUFFIX}", str(error)))
-                continue
 
 
 def _from_its_file(name: str, raw: str) -> str:
