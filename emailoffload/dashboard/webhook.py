@@ -37,15 +37,20 @@ def from_sns(request: HttpRequest) -> HttpResponse:
         post = sns.verify(_body(request), request.headers, timezone.now())
     except sns.Refused as refused:
         # The code is one of ours: nothing that was posted reaches the log.
-        logger.warning("SNS post refused: %s", refused)
+        logger.warning(
+            "A post to /events/sns/ was refused (%s): it does not prove to be Amazon SNS's.", refused
+        )
         return _answer(403, "Refused.")
     except sns.NotNow as reason:
-        logger.warning("SNS post could not be checked: %s", reason)
+        logger.warning("A post of Amazon SNS's could not be checked now (%s). SNS posts it again.", reason)
         return _answer(503, "Try again.")
     try:
         return _take(post)
     except DatabaseError as error:
-        logger.error("SNS post not stored: %s", type(error).__qualname__)
+        logger.error(
+            "Our database did not store a post of Amazon SNS's (%s). SNS posts it again.",
+            type(error).__qualname__,
+        )
         return _answer(503, "Try again.")
 
 
@@ -74,12 +79,23 @@ def _take(post: sns.Post) -> HttpResponse:
     if post.kind == sns.CONFIRMATION:
         standing = subscription.confirm(post)
         if standing.state != "active":
-            logger.error("SNS subscription of %s not confirmed: %s", post.topic.arn, standing.detail)
+            logger.error(
+                "The subscription of the topic %s could not be confirmed: %s. No event comes by the webhook; "
+                "`manage.py doctor` says what to do.",
+                post.topic.arn,
+                standing.detail,
+            )
             return _answer(503, "Try again.")
-        logger.info("SNS subscription of %s confirmed", post.topic.arn)
+        logger.info(
+            "The subscription of the topic %s is confirmed: events come by the webhook.", post.topic.arn
+        )
         return _answer(200, "OK")
     subscription.end(post)
-    logger.warning("SNS subscription of %s has ended; confirm a new one to get events", post.topic.arn)
+    logger.warning(
+        "The subscription of the topic %s has ended: no event comes by the webhook. If nobody meant it, run "
+        "`manage.py sessetup --webhook URL --apply`.",
+        post.topic.arn,
+    )
     return _answer(200, "OK")
 
 

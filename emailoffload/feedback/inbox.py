@@ -136,7 +136,11 @@ def _halve(messages: Sequence[Message], error: Exception, now: datetime) -> Rece
         result.add(receive(messages[middle:], now=now))
         return result
     name = type(error).__name__
-    logger.error("A message about a mail could not be stored (%s); it is kept as unreadable.", name)
+    logger.error(
+        "An event of Amazon SES's could not be stored (%s). It is kept on the page “Unreadable events”; the others "
+        "were stored.",
+        name,
+    )
     read = _Read(counts=Received(messages=1, problems=1))
     read.problems.append(_Problem("error", f"It could not be stored ({name}).", messages[0]))
     return survive(lambda: _collide(lambda: _store(read, now)))
@@ -256,7 +260,16 @@ def _match(wanted: dict[Any, tuple[str, str, str]]) -> dict[Any, int]:
     return found
 
 
-_NEEDED = (*reported.COLUMNS, "claim", "route", "sensitive", "company_id", "created_at", "lease", "leased_until")
+_NEEDED = (
+    *reported.COLUMNS,
+    "claim",
+    "route",
+    "sensitive",
+    "company_id",
+    "created_at",
+    "lease",
+    "leased_until",
+)
 """Columns of emails that are looked at, or written."""
 
 

@@ -92,7 +92,10 @@ def evaluate(conditions: Iterable[Condition], now: datetime, result: AlarmsResul
         except Exception as error:
             # Broad on purpose: one condition that cannot be looked at must not hide all others.
             log.error(
-                "The alarm condition %s could not be looked at: %s.", condition.name, type(error).__name__
+                "The alarm condition “%s” could not be looked at (%s): open alarms of it stay open, new ones are not "
+                "raised. This is an error of ours; the other conditions were looked at.",
+                condition.name,
+                type(error).__name__,
             )
             result.unknown.append(condition.name)
             # Whatever was seen stays seen.

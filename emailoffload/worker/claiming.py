@@ -16,6 +16,7 @@ from typing import Any
 from django.conf import settings
 from django.db import Error, connections
 
+from emailoffload import logs
 from emailoffload.moodle import claims, cronlock
 from emailoffload.moodle.errors import MoodleProblem, translate
 from emailoffload.outbox import intents
@@ -45,7 +46,7 @@ class Claimer:
         """Asked before each batch: a reason for which nothing more is claimed, or ''."""
         self.result = InterceptResult()
         self.left = Left(name, self.result.left)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="claim")
+        self._thread = ThreadPoolExecutor(1, "claim", initializer=logs.adopt, initargs=(logs.ids(),))
         self._batch: Future[None] | None = None
 
     @property
@@ -175,13 +176,21 @@ class Claimer:
         """
         now = time.time()
         if now - begun > settings.LEASE_SECONDS:
-            log.warning("a claim of %s rows took longer than a lease; they are handed back", len(won))
+            log.warning(
+                "Claiming %d rows took longer than LEASE_SECONDS. They are handed back: Moodle sends these mails. "
+                "If it happens again, the host or a database is too slow for CLAIM_BATCH_SIZE.",
+                len(won),
+            )
             return set(won)
         if lock is None:
             return {row for row in won if intended.claims[row].due_at.timestamp() <= now}
         if lock.still_held():
             return set()
-        log.warning("the cron lock was lost during a claim of %s rows; they are handed back", len(won))
+        log.warning(
+            "Moodle's cron lock was lost while %d rows were claimed, most often with the connection to its database. "
+            "They are handed back: Moodle sends these mails.",
+            len(won),
+        )
         return set(won)
 
     def _undo(self, intended: intents.Intended, rows: set[int]) -> set[int]:

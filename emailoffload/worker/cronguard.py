@@ -21,6 +21,7 @@ from datetime import UTC, datetime, timedelta
 from django.conf import settings
 from django.db import close_old_connections, connections
 
+from emailoffload import logs
 from emailoffload.delivery import health
 from emailoffload.moodle import cronlock, models
 from emailoffload.moodle.errors import IomadAbsent, MoodleProblem, require_ready, translated
@@ -63,6 +64,7 @@ def watch(stop: Callable[[], bool]) -> None:
     Every error is logged by its type alone, because its text may quote a mail, and the watch goes on with
     new connections.
     """
+    logs.adopt({"pass": "guard"})
     guard = Guard(stop)
     failures = 0
     while not stop():
@@ -72,7 +74,13 @@ def watch(stop: Callable[[], bool]) -> None:
         except Exception as error:
             failures += 1
             seconds = min(LONGEST_PAUSE, 2.0 * failures)
-            log.error("The watch over IOMAD's queue goes on after %s.", type(error).__name__)
+            log.error(
+                "The watch over IOMAD's queue met an error (%s) and tries again in %.0f s, for the %d. time in a row. "
+                "Meanwhile IOMAD's own cron sends.",
+                type(error).__name__,
+                seconds,
+                failures,
+            )
             guard.drop()
         _sleep(seconds, stop)
     guard.close()
@@ -191,7 +199,10 @@ class Guard:
     def _situation(self, now: float) -> Situation:
         why_not = self._why_not()
         if self._lock is not None and not self._lock.still_held():
-            log.warning("The lock of IOMAD's task was lost with its connection.")
+            log.warning(
+                "The lock of IOMAD's mail task was lost, with the connection to Moodle's database. IOMAD's cron may "
+                "run now; the watch takes the lock again."
+            )
             self._let_go()
         return Situation(
             now=now,

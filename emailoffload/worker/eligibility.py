@@ -97,7 +97,14 @@ def check(jobs: Sequence[Job], now: datetime, sources: Sources) -> Checked:
                 doubtful = not _BY_THE_ROW.isdisjoint(barred.values()) and trust.problem() is not None
         except Exception as error:
             # Broad on purpose: recorded on the mails; one source's trouble must not stop the others' mails.
-            logger.warning("Moodle could not be asked about %d mails (%s).", len(mine), type(error).__name__)
+            logger.warning(
+                "Moodle could not be asked whether %d due mails (source %s) are still owed: %s. They wait, and are "
+                "sent unasked once their deadline is over.",
+                len(mine),
+                source,
+                type(error).__name__,
+                extra={"source": source},
+            )
             # A pass may last: a connection that broke is made anew for the next question.
             connections["moodle"].close_if_unusable_or_obsolete()
             reason = MOODLE_UNREACHABLE if isinstance(error, (MoodleProblem, Error)) else RECHECK_FAILED

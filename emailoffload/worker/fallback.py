@@ -157,7 +157,12 @@ def _to_moodle(cases: Sequence[Case], result: FallbackResult) -> dict[int, handb
                 outcomes = handback.hand_back([*ids, *_newer(mine)], actor=ACTOR, reason=f"fallback: {cause}")
         except (MoodleProblem, ClaimUnknown, RowsLocked) as problem:
             # What was caught in between is settled by recovery; everything else waits for the next pass.
-            log.warning("Nothing could be handed back to Moodle now (%s).", type(problem).__name__)
+            log.warning(
+                "%d claims could not be handed back to Moodle now (%s). The next pass of the fallback tries again; "
+                "`manage.py doctor` says whether Moodle's database answers.",
+                len(ids),
+                type(problem).__name__,
+            )
             refused |= {pk: handback.Released(pk, False, str(problem), handback.MOODLE_AWAY) for pk in ids}
             continue
         done = [outcome.claim_id for outcome in outcomes if outcome.released]

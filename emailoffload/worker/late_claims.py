@@ -34,7 +34,12 @@ def mark(claim_ids: Collection[int]) -> None:
     try:
         Claim.objects.filter(pk__in=claim_ids, state=ClaimState.INTENDED).update(note=DOUBTFUL)
     except Error as error:
-        log.warning("%d doubtful claims could not be marked (%s).", len(claim_ids), type(error).__name__)
+        log.warning(
+            "Our database did not note that %d claims may not have reached Moodle (%s). Recovery looks at Moodle's "
+            "rows and settles them.",
+            len(claim_ids),
+            type(error).__name__,
+        )
 
 
 def needs_lock(claim: Claim, now: int) -> bool:

@@ -71,7 +71,10 @@ class Held:
             Lease.objects.filter(name=self.name, token=self.token).update(expires_at=None, token="")
         except Error as error:
             logger.warning(
-                "The lease %s could not be given back (%s); it expires.", self.name, type(error).__name__
+                "The lease %s could not be given back to our database (%s). It expires after LEASE_SECONDS; until then "
+                "no other such pass begins.",
+                self.name,
+                type(error).__name__,
             )
 
 

@@ -47,7 +47,11 @@ class Patience:
                     self.left = min(self.left, STOPPING_SECONDS)
                 if connection.in_atomic_block or self.left <= 0:
                     raise
-                log.warning("Our database took no record (%s); it is tried again.", type(error).__name__)
+                log.warning(
+                    "Our database did not take a record (%s). It is tried again for %.0f s; nothing is sent meanwhile.",
+                    type(error).__name__,
+                    max(0.0, self.left),
+                )
             begun = time.monotonic()
             with suppress(Error):
                 connection.close_if_unusable_or_obsolete()

@@ -41,7 +41,8 @@ def recover_intents(now: dt.datetime | None = None) -> dict[str, int]:
     _releasing(stale, now, counts)
     intents.forget_dropped(now - WATCH_DROPPED)
     if any(counts.values()):
-        log.info("recovered claims: %s", counts)
+        settled = ", ".join(f"{name} {n}" for name, n in counts.items() if n)
+        log.info("Settled claims that another process left half done: %s.", settled)
     return counts
 
 

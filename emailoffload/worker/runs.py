@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -12,9 +14,11 @@ from typing import Any
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from emailoffload import logs
 from emailoffload.outbox.models import Lease, Run
 from emailoffload.worker.lease import holder_name
 
+log = logging.getLogger(__name__)
 KEEP_ROUTINE = 1000
 """Passes of a kind that ended well and claimed nothing: this many stay, older ones go."""
 KEEP_DAYS = 30
@@ -62,13 +66,16 @@ def record(kind: str, holder: str = "") -> Iterator[Recording]:
     """Record a pass of `kind` ("intercept", "dispatch", "recover", "feedback"); `holder` is that of its lease.
 
     The block fills `counts` (numbers and maps of numbers, never addresses) and may set the outcome. An
-    exception is recorded by its class only, because its text may hold an address, and goes on.
+    exception is recorded by its class only, because its text may hold an address, and goes on. What is logged in
+    the block carries the run's number, and the pass's end is logged.
     """
     _tame_garbage_collector()
     row = Run.objects.create(kind=kind, started_at=timezone.now(), holder=holder or holder_name())
     recording = Recording(row)
+    began = time.monotonic()
     try:
-        yield recording
+        with logs.bound(run=row.pk, kind=kind):
+            yield recording
     except Exception as error:
         recording.outcome = "failed"
         recording.message = f"{type(error).__module__}.{type(error).__qualname__}"
@@ -79,9 +86,36 @@ def record(kind: str, holder: str = "") -> Iterator[Recording]:
     finally:
         row.finished_at = timezone.now()
         row.outcome, row.message, row.counts = recording.outcome, recording.message, recording.counts
+        _tell(row, time.monotonic() - began)
         row.save(update_fields=["finished_at", "outcome", "message", "counts"])
     if row.pk % PRUNE_EVERY == 0:
         prune(kind)
+
+
+_LEVELS = {"refused": logging.WARNING, "errors": logging.WARNING, "failed": logging.ERROR}
+
+
+def _tell(row: Run, seconds: float) -> None:
+    """One line about a pass that has ended: what it did, or why it did not. Routine is for those who look closely."""
+    did = _did(row.counts)
+    routine = logging.INFO if did else logging.DEBUG
+    log.log(
+        _LEVELS.get(row.outcome, routine),
+        "The %s pass %d ended in %.1f s: %s%s%s",
+        row.kind,
+        row.pk,
+        seconds,
+        row.outcome,
+        f" ({did})" if did else "",
+        f". {row.message}" if row.message else "",
+        extra={"run": row.pk, "pass": row.kind, "outcome": row.outcome, "ms": round(1000 * seconds)},
+    )
+
+
+def _did(counts: dict[str, Any]) -> str:
+    """What was counted, without zeros, times and maps: "claimed 14, lost 1"."""
+    numbers = {name: n for name, n in counts.items() if isinstance(n, int) and not isinstance(n, bool) and n}
+    return ", ".join(f"{name} {n}" for name, n in numbers.items())
 
 
 def prune(kind: str) -> int:

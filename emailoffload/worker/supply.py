@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db import connections
 from django.utils import timezone
 
+from emailoffload import logs
 from emailoffload.delivery import rate
 from emailoffload.outbox import deadlocks, switches, transitions
 from emailoffload.outbox.models import Content
@@ -68,7 +69,7 @@ class Supply:
         self._sources = eligibility.Sources()
         self._short = False
         self._short_until = 0.0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="supply")
+        self._thread = ThreadPoolExecutor(1, "supply", initializer=logs.adopt, initargs=(logs.ids(),))
         self._fetch: Future[Batch] | None = None
 
     @property

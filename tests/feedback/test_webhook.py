@@ -125,7 +125,7 @@ def test_an_attack_is_refused_with_one_line_in_the_log_and_changes_nothing(
     assert (answer.status_code, answer.content) == (403, b"Refused.\n")
     assert answer["Content-Type"] == "text/plain; charset=utf-8"
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("emailoffload")]
-    assert ours == [f"SNS post refused: {attack.code}"]
+    assert len(ours) == 1 and f"refused ({attack.code})" in ours[0]
     assert not answer.cookies
 
 

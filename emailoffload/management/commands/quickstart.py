@@ -140,6 +140,8 @@ def _environment(port: int) -> dict[str, str]:
     here."""
     env = {key: value for key, value in os.environ.items() if key not in ("AWS_PROFILE", "AWS_SESSION_TOKEN")}
     env.setdefault("CLAIM_MARGIN_SECONDS", CLAIM_MARGIN)
+    # The terminal is for what a visitor wants to see; each request and pass would drown it.
+    env.setdefault("LOG_LEVEL", "WARNING")
     env.setdefault("MOODLE_WWWROOT", f"http://127.0.0.1:{port}/sample-moodle")
     sandbox = f"http://127.0.0.1:{settings.SANDBOX_PORT}"
     return env | {

@@ -332,7 +332,13 @@ def _left(row: QueueRow, error: Exception) -> Decision:
     if isinstance(error, Unusable):
         return Decision(row.id, error.reason, detail=error.detail)
     # The text of an exception may quote the mail; its type and place do not.
-    log.error("row %s of IOMAD's queue could not be handled (%s)", row.id, type(error).__name__)
+    log.error(
+        "The mail in row %d of IOMAD's queue could not be looked at (%s). It stays with IOMAD and is listed under row "
+        "errors on Overview.",
+        row.id,
+        type(error).__name__,
+        extra={"source": NAME, "row": row.id},
+    )
     return Decision(row.id, reasons.BROKEN_ROW, detail=f"{type(error).__name__} while handling the row")
 
 

@@ -126,7 +126,13 @@ class ReengagementSource:
 
     def _broken(self, row: InProgress, error: Exception) -> Decision:
         # The text of an exception may quote a learner's data; its type and place do not.
-        log.exception("reminder %s could not be handled", row.id, exc_info=None)
+        log.error(
+            "The reminder in row %d could not be looked at (%s). It stays with Moodle and is listed under row errors "
+            "on Overview.",
+            row.id,
+            type(error).__name__,
+            extra={"source": NAME, "row": row.id},
+        )
         return Decision(row.id, reasons.BROKEN_ROW, detail=f"{type(error).__name__} while handling the row")
 
     def _load(self, rows: Sequence[InProgress], *, texts: bool) -> _Eligibility:
@@ -200,7 +206,12 @@ class ReengagementSource:
                 self._prepared[activity.id] = error
             except Exception as error:
                 # Broad on purpose, as for a row: one activity must not stop the others.
-                log.error("activity %s could not be prepared (%s)", activity.id, type(error).__name__)
+                log.error(
+                    "The texts of the activity %d could not be prepared (%s). Its reminders stay with Moodle.",
+                    activity.id,
+                    type(error).__name__,
+                    extra={"source": NAME},
+                )
                 words = f"{type(error).__name__} while preparing the activity's texts"
                 self._prepared[activity.id] = Unrenderable(reasons.BROKEN_ROW, words)
         return self._prepared[activity.id]
