@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -171,6 +172,32 @@ def ladder(value: str) -> tuple[Step, ...]:
     return tuple(steps)
 
 
+def networks(value: str) -> list[IPv4Network | IPv6Network]:
+    """A comma-separated list of addresses and networks (CIDR); `none` for no network at all."""
+    if value.strip().lower() == "none":
+        return []
+    try:
+        return [ip_network(item) for item in words(value)]
+    except ValueError:
+        raise Malformed("expected networks such as 10.1.2.0/24, or addresses, separated by commas") from None
+
+
+def token(value: str) -> str:
+    """A secret that cannot be guessed and fits into a header; empty: none."""
+    value = value.strip()
+    if value and not re.fullmatch(r"[!-~]{20,500}", value, re.ASCII):
+        raise Malformed("expected at least 20 letters, digits and signs, without blanks")
+    return value
+
+
+def header_name(value: str) -> str:
+    """The name of an HTTP header; empty: none."""
+    value = value.strip()
+    if value and not re.fullmatch(r"[A-Za-z0-9-]{1,60}", value, re.ASCII):
+        raise Malformed("expected the name of a header: letters, digits and hyphens")
+    return value
+
+
 def json_object(value: str) -> dict[str, Any]:
     """A JSON object."""
     try:
@@ -254,7 +281,7 @@ def optional(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return parse_optional
 
 
-SITE, ACCOUNTS, DATA, MOODLE, CLAIMS, SES, EVENTS, ALARMS, FALLBACK, SECURITY, WORKER = (
+SITE, ACCOUNTS, DATA, MOODLE, CLAIMS, SES, EVENTS, ALARMS, FALLBACK, SECURITY, WORKER, WATCH = (
     "The dashboard",
     "Logging in",
     "Databases",
@@ -266,6 +293,7 @@ SITE, ACCOUNTS, DATA, MOODLE, CLAIMS, SES, EVENTS, ALARMS, FALLBACK, SECURITY, W
     "When the cloud fails",
     "Keys and credentials",
     "The worker",
+    "Monitoring and logs",
 )
 
 # fmt: off
@@ -323,6 +351,10 @@ SPECS: tuple[Spec, ...] = (
     Spec("DISPATCH_BUDGET_SECONDS", whole(1, 3600), "55", "How long one dispatch pass stays on for mails that fall due.", "55", WORKER),
     Spec("LEASE_SECONDS", whole(5, 3600), "60", "A pass or a mail whose holder has been silent for this long is taken over.", "60", WORKER),
     Spec("RECONCILE_DAYS", whole(1, 60), "7", "How many days back the reconciler compares claims with Moodle's rows, every hour. Moodle keeps its own record of notifications for seven days at least.", "7", WORKER),
+    Spec("METRICS_ALLOWED", networks, "127.0.0.0/8, ::1/128", "Addresses and networks, comma-separated, that may read `/metrics` and `/readyz` without a token. `none`: only the token counts. Behind a proxy of your own set TRUSTED_PROXIES too: without it no address of a request that came through a proxy is believed.", "127.0.0.0/8, ::1/128, 10.20.0.0/24", WATCH),
+    Spec("METRICS_TOKEN", token, "", "With this token (`Authorization: Bearer …`) `/metrics` and `/readyz` may be read from everywhere. At least 20 characters. docs/monitoring.md shows how Prometheus is given it.", "o5YbX0t1mVwJ8kQz3nRc", WATCH, secret=True),
+    Spec("LOG_FORMAT", choice("plain", "json"), "plain", "`plain`: lines for people. `json`: one JSON object a line, for a collector of logs. docs/monitoring.md lists the fields.", "json", WATCH),
+    Spec("REQUEST_ID_HEADER", header_name, "", "Header in which your proxy gives each request an id, so that its log and ours can be joined. Set it only where the proxy sets or replaces that header itself. Without it we make an id for each request. Every answer has it in `X-Request-ID`.", "X-Request-ID", WATCH),
     Spec("SECRET_KEY", text, "", "Django's signing key. Without it one is generated and kept in the data folder.", "a long random text", SECURITY, secret=True),
     Spec("CONTENT_KEYS", words, "", "Keys that encrypt stored mails, comma-separated, the newest first; older ones stay until nothing needs them. Without it one is generated and kept in the data folder. `manage.py contentkey` makes one.", "wW3s…=", SECURITY, secret=True),
     Spec("SENSITIVE_GRACE_SECONDS", whole(0, 604800), "900", "How long after its acceptance the content of a mail with credentials is kept, so that it can be sent again. Delivery ends it sooner.", "900", SECURITY),

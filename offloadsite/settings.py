@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 from importlib.util import find_spec
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,7 @@ INSTALLED_APPS = [
     *(["allauth", "allauth.account", "allauth.socialaccount"] if OIDC else []),
 ]
 MIDDLEWARE = [
+    "emailoffload.monitoring.requests.RequestLog",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -281,6 +283,8 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = SECURE_HTTPS
 SECURE_HSTS_SECONDS = 31536000 if SECURE_HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if SECURE_HTTPS else None
+# Machines on this host ask these without the proxy that speaks https.
+SECURE_REDIRECT_EXEMPT = [r"^healthz(/worker)?$", r"^readyz$", r"^metrics$"]
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_AGE = 12 * 3600
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
@@ -334,15 +338,28 @@ Q_CLUSTER: dict[str, Any] = {
     "max_rss": 1024 * 1024,
 }
 
+# --- Monitoring ---
+METRICS_TOKEN: str = _values["METRICS_TOKEN"]
+METRICS_ALLOWED: list[IPv4Network | IPv6Network] = _values["METRICS_ALLOWED"]
+
+# --- Logs: to standard error, as lines for people or for machines (docs/monitoring.md) ---
+LOG_FORMAT: str = _values["LOG_FORMAT"]
+REQUEST_ID_HEADER: str = _values["REQUEST_ID_HEADER"]
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "formatters": {
+        "plain": {"()": "emailoffload.logs.PlainFormatter"},
+        "json": {"()": "emailoffload.logs.OneLineJson"},
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
         "emailoffload": {"level": _values["LOG_LEVEL"]},
+        "offload.access": {"level": _values["LOG_LEVEL"]},
         "django-q": {"level": "WARNING"},
+        # Its lines about pages that do not exist, or that are not for somebody, are the access lines again.
+        "django.request": {"level": "ERROR"},
         # At their finest these write down whole requests, and with them what mails say.
         "boto3": {"level": "WARNING"},
         "botocore": {"level": "WARNING"},

@@ -13,7 +13,12 @@ _ONE_HOUSEHOLD = 64
 
 
 def client_address(request: HttpRequest) -> str:
-    """The address that logins are counted by: IPv4, or the /64 network of an IPv6 address; `UNKNOWN` without any.
+    """The address that logins are counted by: IPv4, or the /64 network of an IPv6 address; `UNKNOWN` without any."""
+    return _household(exact_address(request))
+
+
+def exact_address(request: HttpRequest) -> str:
+    """The address that a request comes from, whole; `UNKNOWN` without any.
 
     Each proxy adds the address that it was reached from at the end of `X-Forwarded-For`; whatever stands before those
     of our own proxies (`TRUSTED_PROXIES`) was written by the client. Where the header has fewer entries than there
@@ -38,8 +43,14 @@ def _plain(text: str) -> str:
         address = ipaddress.ip_address(text.split("%", 1)[0])
     except ValueError:
         return ""
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, _ONE_HOUSEHOLD), strict=False).network_address)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        return str(address.ipv4_mapped)
     return str(address)
+
+
+def _household(text: str) -> str:
+    """An IPv6 address's network, any other address as it is."""
+    address = ipaddress.ip_address(text)
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address, _ONE_HOUSEHOLD), strict=False).network_address)
+    return text

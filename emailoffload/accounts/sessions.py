@@ -17,6 +17,8 @@ from django.utils import timezone
 STARTED: Final = "offload_started"
 USED: Final = "offload_used"
 ENDED: Final = "_offload_session_ended"
+ANONYMOUS: Final = frozenset({"/healthz", "/healthz/worker", "/readyz", "/metrics"})
+"""Pages that answer without our database, and never ask who somebody is."""
 _GRAIN: Final = 60
 """Seconds: the last use is written down so exactly, not with every page."""
 
@@ -44,8 +46,8 @@ class SessionLimits:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """The page, for somebody or for nobody."""
-        # Who asks is only looked up where there is a cookie: `/healthz` answers without our database.
-        if settings.SESSION_COOKIE_NAME in request.COOKIES and request.path != "/healthz":
+        # Who asks is only looked up where there is a cookie.
+        if settings.SESSION_COOKIE_NAME in request.COOKIES and request.path not in ANONYMOUS:
             self.check(request)
         return self.get_response(request)
 

@@ -31,6 +31,7 @@ from emailoffload.dashboard import (
     views,
     webhook,
 )
+from emailoffload.monitoring import views as monitoring
 
 urlpatterns = [
     path("login/", accounts.LogIn.as_view(), name="login"),
@@ -79,5 +80,7 @@ urlpatterns = [
     path("events/problems/<int:pk>/body/", events.ProblemBody.as_view(), name="event-problem-body"),
     path("events/sns/", webhook.from_sns, name="events-sns"),
     path("healthz", views.Healthz.as_view(), name="healthz"),
+    path("readyz", monitoring.readyz, name="readyz"),
+    path("metrics", monitoring.metrics_page, name="metrics"),
     path("healthz/worker", alarms.WorkerHealthz.as_view(), name="healthz-worker"),
 ]

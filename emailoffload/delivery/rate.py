@@ -103,7 +103,8 @@ def _locked(name: str) -> State:
     return State.objects.select_for_update().annotate(now=Now()).get(name=name)
 
 
-def _granted() -> int:
+def granted_so_far() -> int:
+    """Mails that the bucket has let through, ever: the number only grows. One query."""
     row = State.objects.filter(name=BUCKET).first()
     return int(row.value.get("granted", 0)) if row else 0
 
@@ -137,7 +138,7 @@ def known(max_age: float = ACCOUNT_SECONDS) -> Known:
         return current
     if current.problem and 0 <= now - failed_at < min(FAILURE_SECONDS, max_age):
         return current
-    granted = _granted()
+    granted = granted_so_far()
     answer = ses.get_account()
     if isinstance(answer, ses.Account):
         value = {"account": asdict(answer), "granted": granted, "read_at": now}
@@ -180,7 +181,7 @@ def available_24h(known: Known) -> int | None:
         return None
     if time.time() - known.read_at > DAY_SECONDS:
         return None
-    since = max(0, _granted() - known.granted)
+    since = max(0, granted_so_far() - known.granted)
     return max(0, known.account.max_24h - known.account.sent_24h - since)
 
 

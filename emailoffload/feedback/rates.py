@@ -15,9 +15,10 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from django.conf import settings
+from django.db.models import Sum
 from django.utils import timezone
 
 from emailoffload.feedback.models import ReputationHour
@@ -118,6 +119,26 @@ def rates(now: datetime | None = None, companies: Collection[int] | None = None)
         day = [each for each in hours if each.hour > now - DAY]
         found.append(_sum(scope, key, "day", day, this_hour - DAY + timedelta(hours=1)))
     return found
+
+
+def account_rates(now: datetime | None = None) -> tuple[Rate, Rate]:
+    """The account's two rates, of the volume and of the day; cheaper than `rates`: two queries by the hour.
+
+    Where much is sent few hours make the volume; where little is, few rows make all of LONGEST.
+    """
+    now = now or timezone.now()
+    this_hour = now.replace(minute=0, second=0, microsecond=0)
+    rows = ReputationHour.objects.filter(hour__gt=now - LONGEST).values_list("hour").order_by("-hour")
+    by_hour = rows.annotate(*(Sum(name) for name in COLUMNS))
+
+    def hours(found: Iterable[tuple[Any, ...]]) -> list[_Hour]:
+        return [_Hour(hour, tuple(int(number) for number in numbers)) for hour, *numbers in found]
+
+    newest = hours(by_hour.filter(hour__gt=now - DAY))
+    volume = _volume("account", "", newest, this_hour)
+    if volume.mails < settings.REPUTATION_VOLUME:
+        volume = _volume("account", "", hours(by_hour), this_hour)
+    return volume, _sum("account", "", "day", newest, this_hour - DAY + timedelta(hours=1))
 
 
 def worst(found: Iterable[Rate]) -> Level:

@@ -44,6 +44,12 @@ from tests.dashboard.world import (
 pytestmark = pytest.mark.django_db(databases=["default", "moodle"])
 
 
+@pytest.fixture(autouse=True)
+def not_from_this_host(settings: Any) -> None:
+    """What machines on the host itself may ask is about the whole site: people do not sit there."""
+    settings.METRICS_ALLOWED = []
+
+
 def pages_of(email: Email) -> list[str]:
     """Every way to ask for emails by what is known of one."""
     terms = [
@@ -74,6 +80,8 @@ EVERY_URL: dict[str, Callable[[Email], list[Ask]]] = {
     "logout": lambda email: gets("/logout/"),
     "healthz": lambda email: gets("/healthz"),
     "healthz-worker": lambda email: gets("/healthz/worker"),
+    "readyz": lambda email: gets("/readyz"),
+    "metrics": lambda email: gets("/metrics"),
     "reputation": lambda email: [
         ("/reputation/", None),
         ("/reputation/", {"lasting": "4", "reason": "They did not get it"}),

@@ -146,6 +146,8 @@ def _overview(seen: Examples) -> Iterator[Address]:
     yield _at("pause")
     yield _at("healthz")
     yield _at("healthz-worker")
+    yield _at("readyz")
+    yield _at("metrics")
 
 
 def _emails(seen: Examples) -> Iterator[Address]:
