@@ -17,8 +17,20 @@ graceful_timeout = 30
 max_requests = 5000
 max_requests_jitter = 500
 # Each process shows here that it lives; on a disk that is busy it would seem dead.
-worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
+_memory = "/dev/shm"  # noqa: S108 - gunicorn makes a file there that has no name
+worker_tmp_dir = _memory if Path(_memory).is_dir() else None
 # Requests are logged by ourselves, with who asked.
 accesslog = None
 # Nothing listens that nobody asks.
 control_socket_disable = True
+# Its own few lines (started, a process was replaced) look as ours do: LOG_FORMAT, where the environment has it.
+_formatter = "OneLineJson" if os.environ.get("LOG_FORMAT", "").strip() == "json" else "PlainFormatter"
+logconfig_dict = {
+    "formatters": {"generic": {"()": f"emailoffload.logs.{_formatter}"}},
+    "root": {"level": "INFO", "handlers": []},
+    "loggers": {
+        "gunicorn.error": {"level": "INFO", "handlers": ["error_console"], "propagate": False},
+        # Naming loggers would switch its access log on, which has all that people typed.
+        "gunicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
+    },
+}
