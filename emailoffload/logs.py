@@ -118,9 +118,13 @@ def _text(record: logging.LogRecord) -> str:
 
 
 def _extras(record: logging.LogRecord) -> dict[str, object]:
-    """What the line carries beside its text: what is bound, and above it what the line itself names."""
+    """What the line carries beside its text: what is bound, and above it what the line itself names.
+
+    Django hangs the request itself on its lines under one of these names: what is no plain value does not count.
+    """
     own = record.__dict__
-    found = {**_bound.get(), **{name: own[name] for name in FIELDS if name in own}}
+    named = {name: own[name] for name in FIELDS if isinstance(own.get(name), str | int | float)}
+    found = {**_bound.get(), **named}
     return {name: _plain(found[name]) for name in FIELDS if found.get(name) not in (None, "")}
 
 

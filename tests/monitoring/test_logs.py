@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from django.conf import settings as site
 from django.db import IntegrityError
+from django.test import RequestFactory
 
 from emailoffload import logs
 from emailoffload.outbox.models import Run
 from emailoffload.worker import runs
-from offloadsite import env
+from offloadsite import env, gunicorn
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 log = logging.getLogger("emailoffload.test")
@@ -119,6 +120,13 @@ def test_nothing_that_a_library_hangs_on_a_line_is_written() -> None:
     assert set(found) == {"time", "level", "logger", "message", "process"}
 
 
+def test_the_request_that_django_hangs_on_its_lines_is_not_taken_for_the_id_of_one() -> None:
+    request = RequestFactory().get("/emails/", {"q": "Ada Lovelace"})
+    with logs.bound(request="0123456789abcdef"):
+        assert as_json(record_of("x", request=request, status_code=500))["request"] == "0123456789abcdef"
+    assert "request" not in as_json(record_of("x", request=request))
+
+
 def test_nothing_in_a_text_can_begin_a_line_that_looks_like_one_of_ours() -> None:
     line = plain(record_of("x %s", "y\r\n2026-01-01 CRITICAL forged\x1b[31m\u2028z", path="a\nb"))
     assert all(part.startswith("    ") for part in line.split("\n")[1:])
@@ -174,6 +182,13 @@ def test_the_log_of_a_site_is_written_by_these_formatters() -> None:
     for name, kind in (("plain", logs.PlainFormatter), ("json", logs.OneLineJson)):
         assert formatters[name]["()"] == f"{kind.__module__}.{kind.__qualname__}"
     assert site.LOGGING["handlers"]["console"]["formatter"] == site.LOG_FORMAT == "plain"
+
+
+def test_the_web_server_writes_its_own_lines_as_we_do_and_keeps_no_log_of_what_was_asked_for() -> None:
+    config = gunicorn.logconfig_dict
+    assert config["formatters"]["generic"]["()"] == "emailoffload.logs.PlainFormatter"
+    silent = config["loggers"]["gunicorn.access"]
+    assert gunicorn.accesslog is None and not silent["handlers"] and not silent["propagate"]
 
 
 def test_the_fields_in_the_documentation_are_those_of_the_code() -> None:
