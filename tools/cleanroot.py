@@ -196,7 +196,8 @@ class Root:
         # Within: a shell that becomes the program, so that a signal to it reaches the program and no shell.
         within = f"cd {shlex.quote(cwd)} && exec {shlex.join(command)}"
         change = ["chroot", *([] if user == "root" else [f"--userspec={user}"]), str(self.path)]
-        script = f"{mounts}\nexec {shlex.join([*change, 'env', '-i', *(f'{k}={v}' for k, v in variables.items()), 'sh', '-c', within])}"
+        given = [f"{name}={value}" for name, value in variables.items()]
+        script = f"{mounts}\nexec {shlex.join([*change, 'env', '-i', *given, 'sh', '-c', within])}"
         outer = {"ROOT": str(self.path), "WRITABLE": " ".join(writable)}
         return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "env",
                 *(f"{k}={v}" for k, v in outer.items()), "sh", "-c", script]  # fmt: skip

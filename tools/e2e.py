@@ -4,8 +4,8 @@
 
 1. README: `make run` in a bare system, until the local SES has accepted mails of the sample Moodle.
 2. docs/install.md: MariaDB, a restored IOMAD site, `manage.py setup` without a person, the GRANT statements that it
-   prints, shadow mode, the services of docs/deploy started by their own command lines, reminders that fall due, one mail
-   accepted by the local SES.
+   prints, shadow mode, the services of docs/deploy started by their own command lines, reminders that fall due, one
+   mail accepted by the local SES.
 
 Needs root, debootstrap and a way to Debian's and Python's packages. docs/deploy/README.md says how long it takes.
 """
@@ -31,8 +31,12 @@ MOODLE, OURS = "moodle", "offload"
 MOODLE_ACCOUNT, OUR_ACCOUNT = "offload_moodle", "offload"
 PASSWORDS = {"moodle": "moodle-e2e-password", "own": "own-e2e-password", "admin": "staple-battery-77-e2e"}
 SENDER = "noreply@example.org"
-SOON_SECONDS = 150
-"""When the reminders fall due: far enough away to be claimed ahead of time."""
+FALL_DUE = """UPDATE mdl_reengagement_inprogress
+    SET completiontime = UNIX_TIMESTAMP() + 150 + completiontime - emailtime, emailtime = UNIX_TIMESTAMP() + 150"""
+"""In seconds: far enough away to be claimed ahead of time."""
+ROWS = """SELECT COALESCE(SUM(CRC32(CONCAT_WS(',', id, emailsent, emailtime, completed))), 0)
+    FROM mdl_reengagement_inprogress"""
+"""A number that is another one after any claim."""
 MOST_EXPOSED = 2.0
 """Of 10, as systemd counts."""
 STOP_SECONDS = {"worker": 90.0, "web": 40.0}
@@ -119,7 +123,7 @@ def databases(system: System) -> None:
 
 
 def set_up(system: System) -> None:
-    """docs/install.md, section 2, without a person: the first run prints the statements, the second finds them carried out."""
+    """docs/install.md, section 2, without a person: one run prints the statements, the next finds them carried out."""
     say("production: manage.py setup")
     system.sh(
         f"useradd --system --home {DATA} offload && install -d -o offload -g offload -m 750 {DATA} && rm -rf var"
@@ -175,16 +179,11 @@ def shadow_then_on(system: System) -> None:
     user = {"user": "offload", "cwd": CODE, "env": env}
     system.root.start(ses, system.log("ses"), **user)  # type: ignore[arg-type]
     cleanroot.wait("the local SES answers", lambda: cleanroot.answers(f"http://127.0.0.1:{system.ses}/"), 60)
-    system.mariadb(
-        "UPDATE mdl_reengagement_inprogress SET completiontime = UNIX_TIMESTAMP() + 150 + completiontime - emailtime,"
-        f" emailtime = UNIX_TIMESTAMP() + {SOON_SECONDS}",
-        MOODLE,
-    )
-    look = "SELECT COALESCE(SUM(CRC32(CONCAT_WS(',', id, emailsent, emailtime, completed))), 0) FROM mdl_reengagement_inprogress"
-    before = system.number(look, MOODLE)
+    system.mariadb(FALL_DUE, MOODLE)
+    before = system.number(ROWS, MOODLE)
     told = json.loads(system.manage("intercept", "--json"))
     say(f"shadow mode: {json.dumps(told)[:300]}")
-    if system.number(look, MOODLE) != before:
+    if system.number(ROWS, MOODLE) != before:
         raise Failed("shadow mode has written to Moodle")
     if "shadow" not in json.dumps(told):
         raise Failed("nothing was recorded in shadow mode")
@@ -200,7 +199,7 @@ def shadow_then_on(system: System) -> None:
     cleanroot.wait("the dashboard answers /healthz", lambda: cleanroot.answers(address) == 200, 90)
     accepted = "SELECT COUNT(*) FROM emailoffload_email WHERE accepted_at IS NOT NULL"
     cleanroot.wait("SES has accepted a mail of the real site", lambda: system.number(accepted, OURS), 360)
-    if system.number(look, MOODLE) == before:
+    if system.number(ROWS, MOODLE) == before:
         raise Failed("the claim of the accepted mail is not in Moodle's table")
     system.manage("healthcheck", "worker")
     for name, seconds in STOP_SECONDS.items():
@@ -229,8 +228,8 @@ def examples(system: System) -> None:
         say(f"email-offload-{unit}.service: exposure level {level[1]}")
     system.sh(
         "cp docs/deploy/nginx.conf /etc/nginx/conf.d/email-offload.conf && install -d /etc/ssl/email-offload"
-        " && cd /etc/ssl/email-offload && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=offload.example.org"
-        " -keyout privkey.pem -out fullchain.pem 2>/dev/null && nginx -q -t"
+        " && cd /etc/ssl/email-offload && openssl req -x509 -newkey rsa:2048 -nodes -days 2"
+        " -subj /CN=offload.example.org -keyout privkey.pem -out fullchain.pem 2>/dev/null && nginx -q -t"
     )
     say("nginx takes nginx.conf")
 

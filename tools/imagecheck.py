@@ -3,10 +3,10 @@
 
     make imagecheck, or: tools/imagecheck.py [--cache FOLDER] [--build-arg NAME=VALUE] [--keep]
 
-`FROM python:3.11-slim-bookworm` is a minimal Debian 12 with Python, for those who know no registry of images. FROM, ARG,
-ENV, RUN, COPY, WORKDIR, USER, LABEL, VOLUME, EXPOSE, HEALTHCHECK and CMD are done as Docker does them; anything else in
-the file is an error. Then the database is migrated, dashboard and worker run as the image's user on a read-only root, the
-health checks are asked, and both get SIGTERM. Needs root; about four minutes, half of them debootstrap's the first time.
+`FROM python:3.11-slim-bookworm` is a minimal Debian 12 with Python, for those who know no registry of images. FROM,
+ARG, ENV, RUN, COPY, WORKDIR, USER, LABEL, VOLUME, EXPOSE, HEALTHCHECK and CMD are done as Docker does them; anything
+else in the file is an error. Then the database is migrated, dashboard and worker run as the image's user on a read-only
+root, the health checks are asked, and both get SIGTERM. Needs root; docs/deploy/README.md says how long it takes.
 """
 
 from __future__ import annotations
