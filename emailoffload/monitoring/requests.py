@@ -42,6 +42,8 @@ class RequestLog:
             response = self.get_response(request)
             response[HEADER] = ident
             _tell(request, response.status_code, time.monotonic() - began)
+            # Django's own line about an answer from 400 on would say the same; of exceptions it has told by now.
+            setattr(response, "_has_been_logged", True)  # noqa: B010 - the name is Django's
         return response
 
 
@@ -58,7 +60,8 @@ def _tell(request: HttpRequest, status: int, seconds: float) -> None:
     path = shown_path(request.path)
     level = logging.INFO
     if status >= 500:
-        level = logging.ERROR
+        # To say that something is not ready is no error of the page that says so.
+        level = logging.INFO if route in QUIET else logging.ERROR
     elif route in QUIET or (match is None and status < 400):
         # Style and script have no page of their own.
         level = logging.DEBUG

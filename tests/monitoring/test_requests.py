@@ -96,6 +96,15 @@ def test_what_monitoring_asks_is_routine(client: Client, page: str, lines: Any) 
     assert lines()[0]["level"] == "DEBUG"
 
 
+def test_an_answer_that_something_is_not_ready_is_one_line_and_no_error(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert client.get("/readyz", REMOTE_ADDR="127.0.0.1").status_code == 503
+    told = [(record.name, record.levelname) for record in caplog.records]
+    assert told == [("offload.access", "INFO")]
+
+
 @pytest.mark.parametrize(
     ("path", "shown"),
     [
