@@ -19,7 +19,7 @@ from emailoffload.moodle.types import EMAILUSER_COMPLETION, EMAILUSER_TIME
 from emailoffload.sources.reengagement.timing import TWO_DAYS
 
 DAY, WEEK = 86400, 7 * 86400
-REMINDER_WINDOW: Final = 250_000
+REMINDER_WINDOW: Final = 100_000
 """Ids of `reengagement_inprogress` per statement."""
 QUEUE_WINDOW: Final = 200_000
 """Ids of `email` per statement: its rows carry bodies."""
