@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.utils.formats import number_format
+from django.utils.functional import Promise
 from django.utils.text import capfirst
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from emailoffload.dashboard import access
 from emailoffload.dashboard.alarm_lines import Line as AlarmLine
@@ -49,6 +50,17 @@ PAGES: Final[Mapping[str, str]] = {
     "reconciliation": access.VIEW_EMAIL,
 }
 """Pages that cards and tasks lead to, and the permission that each needs."""
+LINKS: Final[Mapping[str, Promise]] = {
+    "pause": gettext_lazy("Open Pause"),
+    "reputation": gettext_lazy("Open Reputation"),
+    "alarms": gettext_lazy("Open Alarms"),
+    "runs": gettext_lazy("Open Runs"),
+    "events": gettext_lazy("Open Events"),
+    "event-problems": gettext_lazy("Open the unreadable events"),
+    "fallbacks": gettext_lazy("Open Fallbacks"),
+    "reconciliation": gettext_lazy("Open Reconciliation"),
+}
+"""The words of a link to each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +86,11 @@ class Verdict:
     cure: str = ""
     page: str = ""
     more: str = ""
+
+    @property
+    def link(self) -> str:
+        """The words of a link to the page; empty without one."""
+        return str(LINKS[self.page]) if self.page else ""
 
     @property
     def key(self) -> str:

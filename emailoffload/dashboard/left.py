@@ -20,8 +20,9 @@ from django.utils.dateparse import parse_datetime
 
 from emailoffload.dashboard import access, links, overview, paging, period, reasons
 from emailoffload.dashboard.views import PAGE_SIZE, Page
-from emailoffload.outbox import rollups, scope
+from emailoffload.outbox import rollups
 from emailoffload.outbox.figures import LeftRow
+from emailoffload.outbox.models import Claim
 from emailoffload.outbox.states import ClaimState
 
 LOST: Final = "lost"
@@ -38,11 +39,6 @@ class Reason:
     number: int
     address: str
     here: bool
-
-
-def rows(user: scope.Person) -> QuerySet[LeftRow]:
-    """The rows left to Moodle that a person may see."""
-    return scope.narrow(LeftRow.objects.all(), user, "company_id")
 
 
 def span(params: QueryDict, chosen: period.Selection) -> tuple[datetime, datetime]:
@@ -63,16 +59,16 @@ def _moment(text: str) -> datetime | None:
         return None
 
 
-def between(found: QuerySet[M], field: str, since: datetime, until: datetime) -> QuerySet[M]:
-    """Of `found` those whose `field` is in the half-open span, read from a range of ids; two queries of one row.
+def between(rows: QuerySet[M], field: str, since: datetime, until: datetime) -> QuerySet[M]:
+    """Of `rows` those whose `field` is in the half-open span, read from a range of ids; two queries of one row.
 
-    Ids grow with time; `found` must be ordered by nothing and `field` must have an index.
+    Ids grow with time. `rows` must be such that an index finds the first by `field`; narrow what is returned further.
     """
-    inside = found.filter(**{f"{field}__gte": since, f"{field}__lt": until})
+    inside = rows.filter(**{f"{field}__gte": since, f"{field}__lt": until})
     first = inside.order_by(field).values_list("pk", flat=True).first()
     last = inside.order_by(f"-{field}").values_list("pk", flat=True).first()
     if first is None or last is None:
-        return found.none()
+        return rows.none()
     return inside.filter(pk__gte=min(first, last) - SLACK, pk__lte=max(first, last) + SLACK)
 
 
@@ -91,14 +87,12 @@ class LeftPage(Page):
         reason = params.get("reason", "")[:60]
         found: QuerySet[Any]
         if lost:
-            claims = scope.claims_for(user).filter(state=ClaimState.LOST)
-            found = between(self._narrowed(claims, chosen), "created_at", since, until).defer(
-                "before", "after"
-            )
+            claims = Claim.objects.filter(state=ClaimState.LOST)
+            found = between(claims, "created_at", since, until).defer("before", "after")
         else:
-            left = self._narrowed(rows(user), chosen)
-            found = between(left, "first_seen", since, until)
+            found = between(LeftRow.objects.all(), "first_seen", since, until)
             found = found.filter(reason=reason) if reason else found
+        found = self._narrowed(found, chosen)
         page = paging.page(found, params, PAGE_SIZE)
         return super().get_context_data(
             chosen=chosen,
@@ -122,6 +116,7 @@ class LeftPage(Page):
 
     @staticmethod
     def _narrowed(found: QuerySet[M], chosen: period.Selection) -> QuerySet[M]:
+        """Of `found` those of the selection, whose companies are never others than the person's own."""
         if chosen.companies is not None:
             found = found.filter(company_id__in=sorted(chosen.companies))
         return found.filter(source=chosen.source) if chosen.source else found

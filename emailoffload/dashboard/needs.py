@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from emailoffload.dashboard.health_cards import LATE_AFTER, may_open
+from emailoffload.dashboard.health_cards import LATE_AFTER, LINKS, may_open
 from emailoffload.dashboard.paging import Capped, capped_count
 from emailoffload.feedback.models import EventProblem
 from emailoffload.outbox import scope
@@ -39,6 +39,11 @@ class Task:
     """The name of another page's address."""
     more: str = ""
     """The name of the address of the page where they are dealt with."""
+
+    @property
+    def link(self) -> str:
+        """The words of a link to that page; empty without one."""
+        return str(LINKS[self.more]) if self.more else ""
 
     @property
     def sentence(self) -> str:
@@ -97,7 +102,8 @@ def _handing_back(claims: QuerySet[Claim], now: datetime) -> Iterable[Task]:
             count.value,
         ),
         _(
-            "Recovery tries again each minute. If Moodle's database answers, “manage.py recover” says what is in the way."
+            "Recovery tries again each minute. If Moodle's database answers, “manage.py recover” says what is in "
+            "the way."
         ),
     )
 

@@ -192,7 +192,7 @@ def test_the_line_is_the_same_while_nothing_changes_and_another_when_something_d
 
 def test_a_cure_leads_only_where_the_reader_may_go(admin: Client, support: Client) -> None:
     set_pause(Pause(True, True, "ada", "Upgrade"))
-    assert 'href="/pause/">Go there' in admin.get("/").content.decode()
+    assert 'href="/pause/">Open Pause' in admin.get("/").content.decode()
     assert 'href="/pause/"' not in support.get("/").content.decode()
 
 
