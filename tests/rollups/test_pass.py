@@ -11,7 +11,7 @@ import pytest
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
-from emailoffload.outbox import counting, hourchanges, transitions
+from emailoffload.outbox import bulk, counting, hourchanges, transitions
 from emailoffload.outbox import rollups as figures
 from emailoffload.outbox.counting import Hour
 from emailoffload.outbox.figures import EMAILS, LEFT, HourChange, HourCount
@@ -224,7 +224,7 @@ class TestTrouble:
         ids = store_emails(2, hour)
         rollups.run()
         transitions.move(ids, S.CANCELLED, now=timezone.now())
-        before, insert = in_the_counts(), counting.bulk.insert
+        before, insert = in_the_counts(), bulk.insert
 
         def die(model: Any, rows: Any) -> None:
             if model is HourCount:
@@ -237,7 +237,7 @@ class TestTrouble:
             insert(model, rows)
 
         with monkeypatch.context() as patch:
-            patch.setattr(counting.bulk, "insert", die)
+            patch.setattr(bulk, "insert", die)
             with pytest.raises(OperationalError):
                 counting.recount(Hour(hour, EMAILS))
         connection.close()

@@ -144,7 +144,7 @@ class TestDays:
 ZONES = ["Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe", "America/Santiago", "Asia/Kathmandu"]
 
 
-class TestAnyPeriod(TestCase):  # type: ignore[misc]  # hypothesis does not type it
+class TestAnyPeriod(TestCase):
     @given(minutes=integers(0, 2 * 365 * 24 * 60), length=timedeltas(timedelta(0), timedelta(days=4)),
            split=integers(0, 100), zone=sampled_from(ZONES))  # fmt: skip
     @settings(max_examples=25, deadline=None)
@@ -166,7 +166,7 @@ class TestAnyPeriod(TestCase):  # type: ignore[misc]  # hypothesis does not type
         assert sum(part.get("sent", 0) for part in parts) == whole
         with timezone.override(ZoneInfo(zone)):
             for by in ("hour", "day"):
-                found = rollups.series(EMAILS, start, end, by=by)  # type: ignore[arg-type]
+                found = rollups.series(EMAILS, start, end, by=by)
                 assert sum(counted.get("sent", 0) for _, counted in found) == whole
                 steps = [step for step, _ in found]
                 assert steps == sorted(set(steps))
