@@ -128,7 +128,8 @@ def _of_address(
 def _walk(address: str, kinds: Sequence[str], params: QueryDict, size: int) -> paging.Page[Event]:
     """One page of an address's events by the time at which they happened; the keys of its neighbours are ids."""
     before, after = paging.key(params, "before"), paging.key(params, "after")
-    edge = Event.objects.filter(pk=after or before).first() if after or before else None
+    key = after or before
+    edge = Event.objects.filter(pk=key).first() if key else None
     newer = after is not None and edge is not None
     ids = _walked(address, kinds, size + 1, edge, newer=newer)
     further, shown = len(ids) > size, ids[:size]

@@ -20,7 +20,8 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from emailoffload.actions import fallbacks as actions
-from emailoffload.dashboard import access, links, paging
+from emailoffload.dashboard import access, links, paging, walk
+from emailoffload.dashboard.emails import load
 from emailoffload.dashboard.views import PAGE_SIZE, Page
 from emailoffload.delivery import smtp
 from emailoffload.outbox import scope
@@ -63,11 +64,26 @@ class Section:
 
 def mails(user: scope.Person, state: str, reason: str | None = None) -> QuerySet[Email]:
     """The mails of a state that did not go by the cloud and that `user` may see, of one cause if it is given."""
-    found = scope.emails_for(user).filter(state=state)
+    return scope.emails_for(user).filter(_beside(state, reason), state=state)
+
+
+def _beside(state: str, reason: str | None) -> Q:
+    """What a mail of a state must be, beside its state."""
+    found = Q() if reason is None else Q(reason=reason)
     if state == S.QUEUED:
         now = timezone.now()
-        found = found.filter(Q(deadline_at__lte=now) | Q(route="smtp"), next_try_at__lte=now + SOON)
-    return found if reason is None else found.filter(reason=reason)
+        found &= (Q(deadline_at__lte=now) | Q(route="smtp")) & Q(next_try_at__lte=now + SOON)
+    return found
+
+
+def wanted(user: scope.Person, state: str, reason: str) -> walk.Wanted:
+    """The same mails of one cause, for a page of them: of states with millions of mails, a part is looked at."""
+    found = walk.Wanted({"state": (state,)}, _beside(state, reason))
+    companies = scope.companies_of(user)
+    if companies is not None:
+        found.narrow("company_id", sorted(companies))
+        found.private = True
+    return found
 
 
 def section(user: scope.Person, state: str) -> Section:
@@ -126,17 +142,17 @@ class GroupPage(Page):
         """One page of the group's mails, and the actions that its state allows."""
         state, reason = self.group()
         params = self.request.GET
-        rows = mails(self.request.user, state, reason)
-        found = paging.page(rows.select_related("claim"), params, PAGE_SIZE)
+        user = self.request.user
+        before, after = paging.key(params, "before"), paging.key(params, "after")
+        found = walk.find(wanted(user, state, reason), PAGE_SIZE, before, after)
+        emails = load(user, found.ids)
         may = self.request.user.has_perm(access.HANDLE_FALLBACK)
         return super().get_context_data(
             title=STATES[state],
             reason=reason,
-            page=found,
-            lines=[
-                (email, uncertain.deadline(email) if state == S.UNCERTAIN else None) for email in found.rows
-            ],
-            count=paging.capped_count(rows),
+            lines=[(email, uncertain.deadline(email) if state == S.UNCERTAIN else None) for email in emails],
+            count=found.count,
+            looked_to=walk.moment(found.cut) if found.cut is not None else None,
             most=actions.MOST,
             actions=self.offered(state) if may else {},
             older=links.with_key(params, "before", found.older_than),
