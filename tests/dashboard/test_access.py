@@ -31,6 +31,9 @@ PAGES = {
     "/emails/{pk}/hand-back/": "act",
     "/emails/{pk}/smtp/": "act",
     "/emails/{pk}/suppress/": "act",
+    "/emails/columns/": "all",
+    "/emails/views/": "all",
+    "/emails/export/": "export",
     "/users/": "all",
     "/users/15093/": "all",
     "/runs/": "all",
@@ -51,11 +54,12 @@ PAGES = {
 }
 MAY = {
     "nobody": set(),
-    "Auditors": {"all", "problems", "watch"},
+    "Auditors": {"all", "export", "problems", "watch"},
     "Support staff": {"act", "all", "content", "suppress"},
     "Offload administrators": {
         "act",
         "all",
+        "export",
         "problems",
         "problem_bodies",
         "content",
@@ -63,7 +67,7 @@ MAY = {
         "suppress",
         "watch",
     },
-    "superuser": {"act", "all", "problems", "problem_bodies", "content", "pause", "suppress", "watch"},
+    "superuser": {"act", "all", "export", "problems", "problem_bodies", "content", "pause", "suppress", "watch"},
 }
 
 

@@ -55,7 +55,10 @@ def pages_of(email: Email) -> list[str]:
         f"user={email.user_id}", f"activity={email.activity_id}", f"course={email.course_id}",
         f"template={email.template}", f"reason={email.reason}", f"state={email.state}",
         f"before={email.pk + 1}", f"after={email.pk - 1}", f"before={email.pk + 1}&company={email.company_id or 0}",
-        "role=user", "source=iomad_queue", "when=24h", f"company_id={email.company_id or 0}",
+        "role=user", "source=iomad_queue", "when=24h", "route=ses", "state=problem",
+        f"course={email.claim.course_name}", f"activity={email.claim.activity_name}",
+        f"q={email.claim.course_name}", f"q=company: {email.claim.company_name or 'Homeless'}",
+        f"company_id={email.company_id or 0}",
         f"company__in={email.company_id or 0}", f"claim__company_id={email.company_id or 0}",
     ]  # fmt: skip
     return ["/emails/", *(f"/emails/?q={term}" for term in terms), *(f"/emails/?{each}" for each in filters)]
@@ -83,6 +86,21 @@ EVERY_URL: dict[str, Callable[[Email], list[Ask]]] = {
     "overview": lambda email: gets("/"),
     "left": lambda email: gets("/left/", "/left/?show=lost", f"/left/?company={email.company_id or 0}"),
     "emails": lambda email: gets(*pages_of(email)),
+    "emails-columns": lambda email: gets(f"/emails/columns/?company={email.company_id or 0}"),
+    "emails-export": lambda email: gets(
+        f"/emails/export/?q={email.address}",
+        f"/emails/export/?company={email.company_id or 0}",
+        f"/emails/export/?course={email.course_id}",
+        f"/emails/export/?q={email.subject}",
+    ),
+    "saved-views": lambda email: gets("/emails/views/"),
+    "saved-view-save": lambda email: [
+        ("/emails/views/save/", {"name": "", "query": f"company={email.company_id or 0}"})
+    ],
+    "saved-view-change": lambda email: [
+        (f"/emails/views/{email.pk}/", {"do": "delete"}),
+        ("/emails/views/999/", {"do": "default"}),
+    ],
     "email": lambda email: gets(f"/emails/{email.pk}/"),
     "email-preview": lambda email: gets(
         f"/emails/{email.pk}/preview/",
