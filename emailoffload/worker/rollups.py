@@ -30,7 +30,7 @@ from emailoffload.outbox.states import ClaimState
 from emailoffload.worker import lease, runs, stopping
 
 log = logging.getLogger(__name__)
-LEASE = "rollups"
+LEASE = counting.LEASE
 BUDGET_SECONDS = 20.0
 WALKED = timedelta(days=35)
 """How far back hours are compared with their rows again and again: at most 840, one a minute, in fourteen hours."""
@@ -134,7 +134,8 @@ def differences(now: datetime | None = None) -> Iterator[tuple[Hour, counting.Fi
                 continue
             found, rows = counting.stored(hour), counting.count(hour)
             # In this order: a change between the two readings has a note by now, or was counted since.
-            if found != rows and not counting.noted(hour) and counting.stored(hour) == found:
+            wrong = found != rows or not counting.summed(hour)
+            if wrong and not counting.noted(hour) and counting.stored(hour) == found:
                 yield hour, found, rows
 
 
@@ -218,7 +219,7 @@ class _Work:
         if hour.frozen(now):
             return
         self.result.walked += 1
-        if counting.stored(hour) == counting.count(hour):
+        if counting.stored(hour) == counting.count(hour) and counting.summed(hour):
             return
         # It may have changed this very moment: then it is noted, and counted in its turn.
         self.result.repaired += not (building or counting.noted(hour))

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from emailoffload.dashboard import funnel, overview, period
 from emailoffload.dashboard.funnel import ACCEPTED, BESIDE, DELIVERED, GROUPS, Figure
-from emailoffload.outbox.figures import HourCount, LeftRow
+from emailoffload.outbox.figures import CountSum, HourCount, LeftRow
 from emailoffload.outbox.models import Claim, Email, Lease, Run, State
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.worker import rollups
@@ -297,13 +297,14 @@ def test_steps_of_days_cover_the_period_without_gap_where_clocks_change(support:
     for zone in ("Europe/Berlin", "Asia/Kolkata", "America/New_York"):
         with timezone.override(zone):
             HourCount.objects.all().delete()
+            CountSum.objects.all().delete()
             params = QueryDict("date_from=2026-10-20&date_to=2026-11-05")
             chosen = period.choose(params, user, NOW.replace(year=2027))
             hour = chosen.period.start
             while hour < chosen.period.end:
-                HourCount.objects.create(
-                    kind="email", hour=hour, source="reengagement", key="delivered", number=1
-                )
+                what = {"kind": "email", "source": "reengagement", "key": "delivered", "number": 1}
+                HourCount.objects.create(hour=hour, **what)
+                CountSum.objects.create(unit="hour", begins=hour, **what)
                 hour += timedelta(hours=1)
             rows = funnel.collect(chosen, may_see_left=True).time.rows
             spans = [re.findall(r"(?:since|until)=([^&]+)", unescape(row.total.address)) for row in rows]
