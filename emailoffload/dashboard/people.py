@@ -15,6 +15,7 @@ from django.db import connections
 from django.db.models import Q
 from django.db.utils import Error as DatabaseFailure
 
+from emailoffload.moodle import loaders
 from emailoffload.moodle import models as moodle
 from emailoffload.moodle.schema import readable
 
@@ -124,7 +125,7 @@ def _named(text: str) -> Q:
 def memberships(user_id: int) -> Answer[Mapping[int, str]]:
     """The companies of a user, id → name, the one that their mails belong to first (facts §1.3).
 
-    Empty on a site without IOMAD. Two queries, and one for what Moodle's account can read.
+    Empty on a site without IOMAD. Three queries, and one for what Moodle's account can read.
     """
     return ask(lambda: _memberships(user_id), {})
 
@@ -132,7 +133,7 @@ def memberships(user_id: int) -> Answer[Mapping[int, str]]:
 def _memberships(user_id: int) -> Mapping[int, str]:
     if not readable(moodle.Company, moodle.CompanyUser):
         return {}
-    rows = moodle.CompanyUser.objects.filter(userid=user_id).order_by("id")
+    rows = loaders.memberships([user_id]).order_by("id")
     ids = list(rows.values_list("companyid", flat=True)[:MEMBERSHIPS_MOST])
     names = dict(moodle.Company.objects.filter(pk__in=ids).values_list("id", "name"))
     return {company: names.get(company, "") for company in ids}
