@@ -20,7 +20,7 @@ from emailoffload.dashboard import paging, walk
 from emailoffload.feedback.models import Event, EventType
 from emailoffload.outbox import scope
 
-WINDOW = 200_000
+WINDOW = 100_000
 """Events that are looked at where no index helps, the newest."""
 WINDOW_BOUND = 50_000
 """The same for people bound to companies: of each event its mail is looked at, too."""

@@ -139,7 +139,7 @@ def findings(question: QuerySet[Any]) -> list[str]:
     with plans.recorded() as queries:
         list(question)
     for query in queries:
-        plans.judge(query, plans.Limits(scan=100, examined=250, offset=50))
+        plans.judge(query, plans.Limits(scan=100, counted=130, examined=250, offset=50))
     assert len(queries) == 1
     return queries[0].findings
 
@@ -162,6 +162,10 @@ def test_a_query_that_reads_a_whole_table_is_found_out() -> None:
     assert findings(RowError.objects.order_by("-pk").filter(detail="none")[:5]) == ["reads 301 rows"]
     assert any("OFFSET" in each for each in findings(RowError.objects.order_by("-pk")[60:65]))
     assert findings(RowError.objects.filter(pk=5)) == []
+    with plans.recorded() as queries:
+        RowError.objects.order_by()[:60].count()
+    plans.judge(queries[0], plans.Limits(scan=100, counted=130))
+    assert queries[0].findings == []  # a count that stops at its cap is no scan
     assert findings(RowError.objects.order_by("-pk")[:5]) == []
     assert findings(RowError.objects.filter(source="reengagement", row_id=7)) == []
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 from django.contrib import admin
 from django.db.models import Max, Model
@@ -307,7 +308,6 @@ def _decisions(seen: Examples) -> Iterator[Address]:
     yield _at("copies")
     yield _at("copies", "a user", user=seen.email.user_id, template="user_create")
     yield _at("coverage")
-    yield _at("coverage", "bound", bound=True)
 
 
 def _operation(seen: Examples) -> Iterator[Address]:
@@ -349,12 +349,12 @@ def _admin() -> Iterator[Address]:
             yield _at(f"{name}_change", "", newest)
         if shown.search_fields or getattr(shown, "searched", ()):
             yield _at(f"{name}_changelist", "a search without a match", q="4000000")
-        for lookup, value in _choices(model, shown):
-            query: dict[str, Any] = {lookup: value}
-            yield _at(f"{name}_changelist", f"{lookup}={value}", **query)
+        for query in _choices(model, shown):
+            what = ", ".join(f"{lookup}={value}" for lookup, value in query.items())
+            yield Address(f"{name}_changelist", what, _path(f"{name}_changelist", **query))
 
 
-def _choices(model: type[Model], shown: Any) -> Iterator[tuple[str, str]]:
+def _choices(model: type[Model], shown: Any) -> Iterator[dict[str, str]]:
     """Of each filter of an admin's list the links that a person can click, but the first, which shows all."""
     from django.contrib.auth import get_user_model
     from django.test import RequestFactory
@@ -368,9 +368,9 @@ def _choices(model: type[Model], shown: Any) -> Iterator[tuple[str, str]]:
         links = [choice["query_string"] for choice in each.choices(changelist)][1:]
         # The rarest value is often the last that is offered, and all are asked for where there are few.
         for link in links[:2] + links[-2:]:
-            name, _equals, value = link.removeprefix("?").partition("&")[0].partition("=")
-            if value and value != "None":
-                yield name, value
+            query = dict(parse_qsl(link.removeprefix("?")))
+            if query:
+                yield query
 
 
 def forgotten(measured: Mapping[str, int]) -> list[str]:
