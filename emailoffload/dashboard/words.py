@@ -112,6 +112,7 @@ COUNTS: Final[Mapping[str, Text]] = {
     "walked": gettext_lazy("hours compared with their rows"),
     "repaired": gettext_lazy("hours put right"),
     "frozen": gettext_lazy("hours too old to be counted again"),
+    "resting": gettext_lazy("large hours counted again later"),
     "left_over": gettext_lazy("hours left for the next pass"),
     "released": gettext_lazy("handed back"),
     "handed_back": gettext_lazy("handed back"),

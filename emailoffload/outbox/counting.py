@@ -48,6 +48,9 @@ class Hour:
     begins: datetime
     kind: str
 
+    def __str__(self) -> str:
+        return f"{self.kind} {self.begins.isoformat()}"
+
     def frozen(self, now: datetime) -> bool:
         """Whether its counts stay as they are."""
         return self.begins < hourchanges.hour_of(now - FROZEN_AFTER[self.kind])

@@ -98,6 +98,27 @@ class TestOnePass:
             rollups.run(budget=0)
         assert figures.totals(LEFT, quiet, quiet + HOUR) == {"not_enrolled": 1}
 
+    def test_a_large_hour_rests_and_how_fresh_the_counts_are_is_said_all_the_same(
+        self, hour: datetime, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store_left(1, hour)
+        monkeypatch.setattr(rollups, "SLOW_SECONDS", 0.0)
+        monkeypatch.setattr(rollups, "REST", 10**6)
+        before = timezone.now()
+        assert rollups.run().counted == 1
+        after = timezone.now()
+        store_left(1, hour)
+        result = rollups.run()
+        assert (result.counted, result.resting, result.more) == (0, 1, False)
+        until = figures.counted_until()
+        assert until is not None and before <= until <= after
+        monkeypatch.setattr(rollups, "REST", 0)
+        State.objects.filter(name=figures.STATE).update(
+            value=State.objects.get(name=figures.STATE).value | {"slow": {}}
+        )
+        assert rollups.run().counted == 1
+        assert in_the_counts() == in_the_rows()
+
     def test_another_pass_at_work_is_left_alone(self) -> None:
         runs = Run.objects.count()
         with lease.hold(rollups.LEASE):
