@@ -392,7 +392,7 @@ def test_pages_work_while_moodle_does_not_answer(support: Client, monkeypatch: p
     def away(*args: Any, **kwargs: Any) -> None:
         raise OperationalError(2003, "gone")
 
-    for name in ("people._people", "reach._of", "coming._reminders"):
+    for name in ("people._people", "people._search", "reach._of", "coming._reminders"):
         monkeypatch.setattr(f"emailoffload.dashboard.{name}", away)
     make_email(EmailState.DELIVERED)
     page = text(support, "/users/15093/")
