@@ -99,6 +99,12 @@ def test_hourly_counts_of_a_seeded_site_equal_a_recount(server: mariadb.Server, 
             f" WHERE kind = '{kind}'",
         )
         assert counted and sorted(counted) == sorted(stored)
+        for unit in ("hour", "day"):
+            ((total,),) = rows(
+                server,
+                f"SELECT SUM(number) FROM emailoffload_countsum WHERE kind = '{kind}' AND unit = '{unit}'",
+            )
+            assert total == sum(number for *_what, number in stored)
 
 
 def test_what_was_made_already_stays_and_what_others_made_is_refused(
