@@ -1,12 +1,14 @@
 # Builds the product's image: `docker build -t email-offload .`; compose.yaml shows how the parts are started.
+# With single sign-on: `docker build --build-arg LOCK=requirements-oidc.lock -t email-offload .`
 
 FROM python:3.11-slim-bookworm AS build
 RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc libc6-dev pkg-config libmariadb-dev \
     && rm -rf /var/lib/apt/lists/*
 RUN python -m venv /opt/venv
-COPY requirements.lock /tmp/
-RUN /opt/venv/bin/pip install --no-cache-dir --require-hashes -r /tmp/requirements.lock
+ARG LOCK=requirements.lock
+COPY requirements.lock requirements-oidc.lock /tmp/
+RUN /opt/venv/bin/pip install --no-cache-dir --require-hashes -r "/tmp/$LOCK"
 
 FROM python:3.11-slim-bookworm
 RUN apt-get update \
