@@ -180,13 +180,18 @@ def test_a_finding_is_told_with_the_query_at_fault() -> None:
     query = {"sql": "SELECT x FROM y", "plan": "y: ALL ~9", "rows": 9, "ms": 1.5, "database": "default"}
     page = {
         "name": "emails", "what": "", "path": "/emails/", "p50": 1.0, "p95": 2.0, "cpu": 1.0, "queries": 1,
-        "database": 1.0, "slowest": 1.0, "findings": ["full scan"], "plans": [query | {"findings": ["full scan"]}],
+        "database": 1.0, "slowest": 1.0, "excused": "",
+        "findings": ["full scan"], "plans": [query | {"findings": ["full scan"]}],
     }  # fmt: skip
     found = {"emails": 9, "runs": 1, "load": 0.0, "pages": [page], "not_measured": []}
     text = "\n".join(pages_report.lines(found))
     assert "findings: 1 of 1 pages" in text and "SELECT x FROM y" in text and "← finding" in text
     assert not pages_report.fine(found)
     assert pages_report.fine(found | {"pages": [page | {"findings": []}]})
+    assert pages_report.fine(found | {"pages": [page | {"excused": "known"}]})
+    assert "excused: emails: full scan" in "\n".join(
+        pages_report.lines(found | {"pages": [page | {"excused": "known"}]})
+    )
     assert not pages_report.fine(found | {"pages": [], "not_measured": ["new-page"]})
 
 

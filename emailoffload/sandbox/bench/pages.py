@@ -42,6 +42,7 @@ class Measured:
     database: float = 0.0
     slowest: float = 0.0
     findings: list[str] = field(default_factory=list)
+    excused: str = ""
     plans: list[dict[str, Any]] = field(default_factory=list)
     """Of each kind of query that reads most, or was found at fault: SQL, plan, rows read, milliseconds."""
 
@@ -131,7 +132,7 @@ def _page(address: Any, runs: int) -> Measured:
     from emailoffload.sandbox.bench import plans
     from emailoffload.sandbox.bench.seed import ADMINISTRATOR, BOUND
 
-    measured = Measured(address.name, address.what, address.path)
+    measured = Measured(address.name, address.what, address.path, excused=address.excused)
     if not address.path:
         measured.findings.append("there is no page of this name")
         return measured

@@ -31,7 +31,8 @@ class Limits:
     """Rows that a query reads whose LIMIT stops it in time: a count up to a cap reads 10,000, and these once more."""
     examined: int = 250_000
     """Rows that one query reads in whatever way. The search for a text reads the newest 200,000 mails, on purpose."""
-    offset: int = 1000
+    offset: int = 10_000
+    """Rows that are skipped. A page number is bounded by the cap of counts."""
     queries: int = 60
     """Queries of a page."""
     page_ms: float = 300.0
