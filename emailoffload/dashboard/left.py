@@ -7,7 +7,7 @@ key within a range of ids, so that a period of a table of millions is read where
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
@@ -26,6 +26,8 @@ from emailoffload.outbox.models import Claim
 from emailoffload.outbox.states import ClaimState
 
 LOST: Final = "lost"
+WALK: Final = 50_000
+"""Ids that one page of a reason, a company or a source looks at."""
 SLACK: Final = 50_000
 """Ids: passes that run at once write their rows a little out of the order of their times."""
 M = TypeVar("M", bound=Model)
@@ -72,6 +74,41 @@ def between(rows: QuerySet[M], field: str, since: datetime, until: datetime) -> 
     return inside.filter(pk__gte=min(first, last) - SLACK, pk__lte=max(first, last) + SLACK)
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One page of rows, and how many there are; `looked_to`: only rows since then were looked at."""
+
+    page: paging.Page[Any]
+    count: paging.Capped
+    looked_to: datetime | None = None
+
+
+def shown(every: QuerySet[Any], found: QuerySet[Any], params: QueryDict, counted: int) -> Shown:
+    """The page of `found` that the address names, of `every` row of the span.
+
+    No index finds a reason or a company within a span. In a long one a page looks at `WALK` ids, and the number
+    is that of the hourly counts.
+    """
+    newest = every.order_by("-pk").values_list("pk", flat=True).first() or 0
+    oldest = every.order_by("pk").values_list("pk", flat=True).first() or 0
+    if newest - oldest < WALK:
+        return Shown(paging.page(found, params, PAGE_SIZE), paging.capped_count(found))
+    count = paging.Capped(min(counted, paging.COUNT_CAP), counted > paging.COUNT_CAP)
+    before, after = paging.key(params, "before"), paging.key(params, "after")
+    if after is not None:
+        ceiling = after + WALK
+        page = paging.page(found.filter(pk__lte=ceiling), params, PAGE_SIZE)
+        if page.newer_than is None and ceiling < newest:
+            page = paging.Page(page.rows, page.older_than, ceiling)
+        return Shown(page, count)
+    floor = (newest + 1 if before is None else min(before, newest + 1)) - WALK
+    page = paging.page(found.filter(pk__gte=floor), params, PAGE_SIZE)
+    if page.older_than is not None or floor <= oldest:
+        return Shown(page, count)
+    edge = every.filter(pk__gte=floor).order_by("pk").values_list("first_seen", flat=True).first()
+    return Shown(paging.Page(page.rows, floor, page.newer_than), count, edge)
+
+
 class LeftPage(Page):
     """One page of rows, newest first, and the reasons with their numbers."""
 
@@ -85,15 +122,18 @@ class LeftPage(Page):
         since, until = span(params, chosen)
         lost = params.get("show") == LOST
         reason = params.get("reason", "")[:60]
-        found: QuerySet[Any]
+        counts = rollups.totals("left", since, until, companies=chosen.companies, source=chosen.source)
         if lost:
             claims = Claim.objects.filter(state=ClaimState.LOST)
-            found = between(claims, "created_at", since, until).defer("before", "after")
+            rows = self._narrowed(between(claims, "created_at", since, until), chosen).defer(
+                "before", "after"
+            )
+            found = Shown(paging.page(rows, params, PAGE_SIZE), paging.capped_count(rows))
         else:
-            found = between(LeftRow.objects.all(), "first_seen", since, until)
-            found = found.filter(reason=reason) if reason else found
-        found = self._narrowed(found, chosen)
-        page = paging.page(found, params, PAGE_SIZE)
+            every = between(LeftRow.objects.all(), "first_seen", since, until)
+            left = self._narrowed(every.filter(reason=reason) if reason else every, chosen)
+            found = shown(every, left, params, counts.get(reason, 0) if reason else sum(counts.values()))
+        page = found.page
         return super().get_context_data(
             chosen=chosen,
             since=since,
@@ -104,9 +144,10 @@ class LeftPage(Page):
             everything=self._address(params, reason=""),
             reason=reason,
             cure="" if lost or not reason else reasons.cure(reason),
-            reasons=self._reasons(params, chosen, since, until, reason),
+            reasons=self._reasons(params, counts, reason),
             page=page,
-            count=paging.capped_count(found),
+            count=found.count,
+            looked_to=found.looked_to,
             fresh=overview.freshness(since, now),
             older=links.with_key(params, "before", page.older_than),
             newer=links.with_key(params, "after", page.newer_than),
@@ -121,11 +162,8 @@ class LeftPage(Page):
             found = found.filter(company_id__in=sorted(chosen.companies))
         return found.filter(source=chosen.source) if chosen.source else found
 
-    def _reasons(
-        self, params: QueryDict, chosen: period.Selection, since: datetime, until: datetime, here: str
-    ) -> Sequence[Reason]:
-        """Every reason of the span, the most frequent first; one query of hourly counts."""
-        counts = rollups.totals("left", since, until, companies=chosen.companies, source=chosen.source)
+    def _reasons(self, params: QueryDict, counts: Mapping[str, int], here: str) -> Sequence[Reason]:
+        """Every reason of the span, the most frequent first."""
         return [
             Reason(code, number, self._address(params, reason=code), code == here)
             for code, number in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
