@@ -187,7 +187,7 @@ def test_the_queue_is_for_superusers_only(administrator: Client, sign_in: SignIn
 
 
 def test_long_lists_in_the_admin_stop_counting(sign_in: SignIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emailoffload.admin.COUNT_CAP", 2)
+    monkeypatch.setattr("emailoffload.admin_lists.COUNT_CAP", 2)
     for _ in range(4):
         make_email()
     page = sign_in("superuser").get("/admin/emailoffload/email/").content.decode()

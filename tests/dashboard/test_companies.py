@@ -75,6 +75,12 @@ def gets(*addresses: str) -> list[Ask]:
 EVERY_URL: dict[str, Callable[[Email], list[Ask]]] = {
     "login": lambda email: gets("/login/"),
     "logout": lambda email: gets("/logout/"),
+    "audit": lambda email: gets("/audit/"),
+    "configuration": lambda email: gets("/settings/"),
+    "run": lambda email: gets("/runs/1/"),
+    "set-language": lambda email: gets("/language/"),
+    "password_change": lambda email: gets("/password/"),
+    "password_change_done": lambda email: gets("/password/done/"),
     "healthz": lambda email: gets("/healthz"),
     "healthz-worker": lambda email: gets("/healthz/worker"),
     "reputation": lambda email: [

@@ -95,6 +95,7 @@ PAGES: Final[tuple[Row, ...]] = (
     Row("healthz", "/healthz", "", other=everybody(200)),
     Row("healthz-worker", "/healthz/worker", "", other=everybody(200)),
     Row("events-sns", "/events/sns/", "", do={"x": "y"}, other=everybody(404)),
+    Row("set-language", "/language/", "", do={"language": "de"}, other=everybody(302), changes=False, free=True),
     # Everybody's own
     Row("logout", "/logout/", "", other={**everybody(405), ANONYMOUS: 302}),
     Row("logout", "/logout/", "SAOR", 302, {}, other={NOBODY: 302}, changes=False, free=True),
