@@ -6,7 +6,7 @@ PYTHON := $(VENV)/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench lock format
+.PHONY: help run test lint bench lock format messages
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -34,3 +34,7 @@ bench: ## Measure the figures of the README on this machine; ARGS=… goes to `m
 lock: ## Write the lock files anew; ARGS=--upgrade takes the newest allowed versions
 	@tools/bootstrap dev $(VENV)
 	@tools/lock $(VENV) $(ARGS)
+
+messages: ## Bring the translations up to date with the sources; ARGS=fr begins another language
+	@tools/bootstrap dev $(VENV)
+	@tools/messages $(VENV) $(ARGS)

@@ -193,7 +193,7 @@ def refusal(email: Email, facts: Facts) -> str:
     if facts.stored:
         return ""
     if facts.secret:
-        return f"{_('It carried credentials, and what it said is erased.')} {reset_advice()}"
+        return _("It carried credentials, and what it said is erased.") + f" {reset_advice()}"
     return _("What it said is no longer stored.")
 
 

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from django.http import QueryDict
-from django.utils import formats, timezone
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from emailoffload.dashboard import reasons, words
+from emailoffload.dashboard import dates, reasons, words
 from emailoffload.dashboard.filters import GROUPS, EmailFilter
 
 PLACE = ("before", "after", "view")
@@ -68,9 +68,9 @@ def state_name(code: str) -> str:
 def _shown(filters: EmailFilter, name: str, value: Any) -> str:
     if isinstance(value, datetime):
         local = timezone.localtime(value)
-        return f"{formats.date_format(local, 'j M Y, H:i')} {local.tzname()}"
+        return f"{dates.minute(local)} {local.tzname()}"
     if name in ("date_from", "date_to"):
-        return formats.date_format(value, "j M Y")
+        return dates.day(value)
     choices = getattr(filters.form.fields[name], "choices", None)
     if choices:
         return str(dict(choices).get(value, value))

@@ -17,7 +17,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from emailoffload.dashboard import charts, companies, reasons, words
+from emailoffload.dashboard import charts, companies, dates, reasons, words
 from emailoffload.dashboard.charts import Chart, Group, Item
 from emailoffload.dashboard.period import Selection
 from emailoffload.outbox import rollups
@@ -252,13 +252,13 @@ def _named(at: datetime, after: datetime, *, by: str) -> tuple[str, str]:
     """A step in words and its short name, in the present time zone: the hour that comes twice names its zone."""
     local = timezone.localtime(at)
     if by == "hour":
-        day, hour = formats.date_format(local, "j M"), f"{local:%H:%M}"
+        day, hour = dates.short_day(local), f"{local:%H:%M}"
         return _("%(day)s, from %(time)s %(zone)s") % {"day": day, "time": hour, "zone": local.tzname()}, hour
-    day = formats.date_format(local, "j M")
+    day = dates.short_day(local)
     last = timezone.localtime(after - timedelta(hours=1))
     if last.date() <= local.date():
-        return formats.date_format(local, "D j M Y"), day
-    return _("%(first)s to %(last)s") % {"first": day, "last": formats.date_format(last, "j M Y")}, day
+        return dates.weekday(local), day
+    return _("%(first)s to %(last)s") % {"first": day, "last": dates.day(last)}, day
 
 
 def _sources(chosen: Selection, whole: Item) -> Chart | None:

@@ -173,7 +173,7 @@ def lag(now: datetime) -> Health:
     waiting = Email.objects.filter(state=EmailState.QUEUED, next_try_at__lt=now - LATE_AFTER)
     oldest = waiting.order_by("next_try_at").values_list("next_try_at", flat=True).first()
     if oldest is not None:
-        text = _("The oldest mail in the outbox should have left %(time)s ago, at") % {
+        text = _("The oldest mail in the outbox is %(time)s late. It was due") % {
             "time": timesince(oldest, now)
         }
         cure = _(

@@ -57,7 +57,10 @@ def ses_account() -> list[Health]:
         text = _("Sending is on; %(sent)s mails in 24 hours, no daily limit, read")
     else:
         text = _("Sending is on; %(sent)s of %(quota)s mails in 24 hours, read")
-    values = {"sent": f"{account['sent_24h']:,}", "quota": f"{quota or 0:,}"}
+    values = {
+        "sent": number_format(account["sent_24h"], force_grouping=True),
+        "quota": number_format(quota or 0, force_grouping=True),
+    }
     cure = ""
     if quota is not None and account["sent_24h"] >= quota:
         cure = _("The 24-hour quota is used up. Moodle sends meanwhile; ask AWS for a higher quota.")
@@ -92,7 +95,7 @@ def events(now: datetime) -> Health:
     waiting = ngettext("%(n)s event waits", "%(n)s events wait", seen.waiting)
     values = {"waiting": waiting % {"n": number_format(seen.waiting, force_grouping=True)}}
     if seen.waiting and (seen.drained_at is None or now - seen.drained_at > BACKLOG):
-        text = _("%(waiting)s, and the queue has not been empty for long. Last read") % values
+        text = _("%(waiting)s, and the queue has not been empty for a long time. Last read") % values
         cure = _("If the number grows the database is too slow; see docs/events.md, “When events are late”.")
         return Health(name, "warn", text, seen.polled_at, cure, code, "events")
     if seen.event_at is None:

@@ -97,8 +97,8 @@ def _handing_back(claims: QuerySet[Claim], now: datetime) -> Iterable[Task]:
     yield Task(
         count,
         ngettext(
-            "claim is being handed back for more than an hour",
-            "claims are being handed back for more than an hour",
+            "claim has been on its way back for more than an hour",
+            "claims have been on their way back for more than an hour",
             count.value,
         ),
         _(

@@ -147,6 +147,11 @@ _TITLES: Final[Mapping[str, tuple[Promise, str]]] = {
     EventType.CLICK: (gettext_lazy("A link in it was followed"), "good"),
     EventType.SUBSCRIPTION: (gettext_lazy("A subscription was changed"), "quiet"),
 }
+_BOUNCES: Final[Mapping[str, Promise]] = {
+    "permanent": gettext_lazy("permanent bounce"),
+    "transient": gettext_lazy("transient bounce"),
+    "undetermined": gettext_lazy("undetermined bounce"),
+}
 
 
 def cause(event: Event) -> Cause:
@@ -196,8 +201,8 @@ def complaint(event: Event | None) -> str:
 
 def evidence(event: Event) -> str:
     """What was observed, in SES's own terms, and the mail server's words."""
-    kind = "" if event.type == EventType.COMPLAINT else event.kind
-    what = " ".join(part for part in (kind, str(EventType(event.type).label)) if part)
+    bounce = _BOUNCES.get(event.kind) if event.type == EventType.BOUNCE else None
+    what = bounce or EventType(event.type).label
     codes = ", ".join(part for part in (event.subkind, event.status) if part)
     text = (
         _("Amazon SES reported: %(what)s (%(codes)s).") % {"what": what, "codes": codes}

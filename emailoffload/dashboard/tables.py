@@ -9,8 +9,10 @@ from typing import Any
 import django_tables2 as tables
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils.formats import number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as text
 from django.utils.translation import gettext_lazy as _
 
 from emailoffload.dashboard import reasons, words
@@ -137,7 +139,8 @@ class RunTable(tables.Table):
         """Seconds from start to end; nothing while it runs."""
         if record.finished_at is None:
             return "…"
-        return f"{(record.finished_at - record.started_at).total_seconds():.1f} s"
+        took = (record.finished_at - record.started_at).total_seconds()
+        return text("%(n)s s") % {"n": number_format(took, 1, force_grouping=True)}
 
     def render_outcome(self, record: Run) -> SafeString:
         """How it ended, with its message."""

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.utils.formats import number_format
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -119,7 +120,7 @@ def _attempt(attempt: Attempt) -> Entry:
     ]
     if attempt.finished_at:
         took = (attempt.finished_at - attempt.started_at).total_seconds()
-        details.append((_("Took"), f"{took:.2f} s"))
+        details.append((_("Took"), _("%(n)s s") % {"n": number_format(took, 2)}))
     title = _("Attempt %(n)d by %(route)s: %(outcome)s") % {
         "n": attempt.number,
         "route": words.route(attempt.route),

@@ -323,7 +323,7 @@ def verdict(email: Email, known: Known = NOTHING) -> Verdict:
     if known.suppression and email.reason != ADDRESS_SUPPRESSED:
         found = with_suppression(found, known.suppression)
     if email.sensitive and email.erased_at and found.tone not in {"good", "wait"}:
-        return replace(found, cure=f"{_('It carried credentials, which are erased.')} {reset_advice()}")
+        return replace(found, cure=_("It carried credentials, which are erased.") + f" {reset_advice()}")
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from emailoffload.outbox.states import EmailState
 
@@ -25,7 +25,7 @@ ROLES: Final[Mapping[str, Text]] = {
     "user": gettext_lazy("Learner"),
     "thirdparty": gettext_lazy("Third party"),
     "manager": gettext_lazy("Manager"),
-    "copy": gettext_lazy("Copy"),
+    "copy": pgettext_lazy("role of a recipient", "Copy"),
 }
 TEMPLATES: Final[Mapping[str, Text]] = {
     "user_create": gettext_lazy("New account"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 EMAILS, CLAIMS, LEFT = KINDS = ("email", "claim", "left")
 
@@ -26,7 +27,7 @@ class HourCount(models.Model):
     company_id = models.BigIntegerField(_("company"), default=0)
     """0: of no company, or of none that is known."""
     key = models.CharField(_("what it is now"), max_length=60)
-    number = models.PositiveIntegerField(_("number"))
+    number = models.PositiveIntegerField(pgettext_lazy("how many", "number"))
 
     class Meta:
         verbose_name = _("hourly count")
@@ -55,7 +56,7 @@ class CountSum(models.Model):
     source = models.CharField(_("source"), max_length=30)
     company_id = models.BigIntegerField(_("company"), default=0)
     key = models.CharField(_("what it is now"), max_length=60)
-    number = models.PositiveBigIntegerField(_("number"))
+    number = models.PositiveBigIntegerField(pgettext_lazy("how many", "number"))
 
     class Meta:
         verbose_name = _("sum of hourly counts")

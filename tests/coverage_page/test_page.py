@@ -125,7 +125,7 @@ def test_the_summary_counts_activities_and_mails_and_never_rounds_up_to_all(supp
     assert "1 of 4 activities is offloaded." not in found
     assert "1 of 4 activities are offloaded." in found
     assert "We send 99 % of the 1,000 mails that they owe in the next 7 days." in found
-    assert "1 more is so in part. 1 of the others mails nobody, in Moodle either." in found
+    assert "1 more is partly offloaded. 1 of the others mails nobody, in Moodle either." in found
     assert "2 of 2 kinds of IOMAD mail are offloaded." in found
     assert "We send 100 % of mails such as the 200 that IOMAD queued in the last 7 days." in found
 

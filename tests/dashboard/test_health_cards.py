@@ -95,8 +95,8 @@ WRONG: dict[str, tuple[Callable[[], object], str, str, str]] = {
     "sending off": (account(sending_enabled=False), "bad", "Sending is switched off", "SES console"),
     "quota used up": (account(sent_24h=50_000), "warn", "50,000 of 50,000", "ask AWS for a higher quota"),
     "SES sandbox": (account(production=False), "warn", "1,200 of 50,000", "only verified addresses"),
-    "late mail": (late(5), "warn", "should have left 5 minutes ago", "cards Sending and Amazon SES"),
-    "very late mail": (late(50), "bad", "should have left 50 minutes ago", "cards Sending and Amazon SES"),
+    "late mail": (late(5), "warn", "is 5 minutes late", "cards Sending and Amazon SES"),
+    "very late mail": (late(50), "bad", "is 50 minutes late", "cards Sending and Amazon SES"),
     "no claiming": (
         lambda: make_run(started_at=ago(30), finished_at=ago(30)), "warn", "No claiming pass has begun since",
         "Restart the worker",

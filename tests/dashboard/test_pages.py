@@ -83,7 +83,7 @@ def test_overview_lists_what_needs_a_person(support: Client) -> None:
         "nothing more is tried",
         "waiting for evidence",
         "should have left",
-        "being handed back",
+        "on its way back",
         "row of Moodle",
     ):
         assert words in page

@@ -72,7 +72,7 @@ def test_what_was_due_last_and_left_to_moodle_is_the_answer(support: Client) -> 
     leave(reasons.CRON_RUNNING)
     first = page(support).partition('<section aria-labelledby="who">')[0]
     assert "<strong>Moodle has it:</strong>" in first
-    assert "was left to Moodle: already due, and Moodle's cron is sending at this moment." in first
+    assert "was left to Moodle: it is already due, and Moodle's cron is sending at this moment." in first
     assert "Yesterday's</a>. <strong>Yes:</strong> delivered to" in first
 
 
