@@ -117,6 +117,12 @@ def test_another_spelling_of_a_name_gives_no_further_guesses(sam: User, spelling
     assert guessed(1, spelling) == [429]
 
 
+@pytest.mark.parametrize("spelling", ["sa\x01m", "s\x7fa\x02m", "sa\u034fm"])
+def test_a_spelling_that_only_the_database_takes_for_a_name_never_logs_in(sam: User, spelling: str) -> None:
+    assert list(User.objects.filter(username=spelling)) == [sam]
+    assert right(spelling) == 200
+
+
 def test_what_is_kept_is_no_name_no_password_and_no_browser(
     sam: User, caplog: pytest.LogCaptureFixture
 ) -> None:

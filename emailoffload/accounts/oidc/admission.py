@@ -28,7 +28,7 @@ from emailoffload.accounts.oidc.protocol import provider_id
 
 ADMINISTRATORS: Final = "Offload administrators"
 """Members of this group of ours may enter Django's admin, where rules are made."""
-BACKEND: Final = "django.contrib.auth.backends.ModelBackend"
+BACKEND: Final = "emailoffload.accounts.backends.ByOwnName"
 STATUS: Final = {
     "no_group": 403,
     "disabled": 403,
