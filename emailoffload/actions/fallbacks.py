@@ -15,6 +15,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from emailoffload.actions import cancel
 from emailoffload.actions.release import release
 from emailoffload.actions.settle import Decision, settle
 from emailoffload.delivery import smtp
@@ -136,8 +137,10 @@ def _dismiss(ids: Sequence[int], actor: str, reason: str) -> Acted:
         free = Email.objects.select_for_update().filter(
             pk__in=ours, state__in=[S.FAILED, S.UNCERTAIN], lease=""
         )
-        todo = set(free.values_list("pk", flat=True))
-        Email.objects.filter(pk__in=todo).update(state=S.CANCELLED, state_at=now, reason=DEALT_WITH)
+        mails = list(free)
+        todo, unsure = {mail.pk for mail in mails}, cancel.unsure(mails)
+        for of, why in ((todo - unsure, DEALT_WITH), (unsure, cancel.STOPPED_UNSURE)):
+            Email.objects.filter(pk__in=of).update(state=S.CANCELLED, state_at=now, reason=why)
         hourchanges.emails(todo)
         _audit("dismiss", todo, actor, reason)
     acted = Acted(len(todo))
