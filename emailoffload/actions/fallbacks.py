@@ -15,8 +15,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from emailoffload.actions import cancel
-from emailoffload.actions.release import release
+from emailoffload.actions import cancel, release
 from emailoffload.actions.settle import Decision, settle
 from emailoffload.delivery import smtp
 from emailoffload.outbox import hourchanges
@@ -36,6 +35,21 @@ class Acted:
 
     done: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def left_alone(self) -> list[tuple[str, int]]:
+        """Why mails are left alone, and how many, for templates: these ask a Counter for its key `items` first."""
+        return self.refused.most_common()
+
+
+@dataclass
+class Expected(Acted):
+    """What an action will do as things stand: how many mails it moves, which it leaves alone and why.
+
+    `others`: mails that nobody chose and that go along, because their claim does.
+    """
+
+    others: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +76,56 @@ def act(name: str, email_ids: Sequence[int], *, actor: str, reason: str) -> Acte
     if others:
         acted.refused[_("It has moved on meanwhile.")] += others
     return acted
+
+
+def expect(name: str, email_ids: Sequence[int]) -> Expected:
+    """What `act` would do with at most MOST emails, by our own rows and without doing it; a handful of queries.
+
+    What only Moodle's row, its cron or the SMTP server tell is not asked. Raises KeyError for an unknown action.
+    """
+    action = ACTIONS[name]
+    emails = list(Email.objects.filter(pk__in=email_ids[:MOST]).select_related("claim"))
+    stored = set(Content.objects.filter(pk__in=[email.pk for email in emails]).values_list("pk", flat=True))
+    found = Expected()
+    handing_back = name == "moodle"
+    barred, of_claim = _going_back({email.claim for email in emails}) if handing_back else ({}, Counter())
+    for email in emails:
+        if email.state not in action.states:
+            why = _("It has moved on meanwhile.")
+        elif handing_back:
+            why = barred[email.claim_id]
+        else:
+            why = _bars(name, email, stored=email.pk in stored)
+        if why:
+            found.refused[why] += 1
+        else:
+            found.done += 1
+    if handing_back:
+        chosen = Counter(email.claim_id for email in emails)
+        going = [claim_id for claim_id, why in barred.items() if not why]
+        found.others = sum(of_claim[claim_id] - chosen[claim_id] for claim_id in going)
+    return found
+
+
+def _going_back(of: set[Claim]) -> tuple[dict[int, str], Counter[int]]:
+    """By claim why it cannot go back ('' where it can), and how many mails it has; two queries."""
+    mails: dict[int, list[Email]] = {claim.pk: [] for claim in of}
+    for mail in Email.objects.filter(claim__in=list(mails)):
+        mails[mail.claim_id].append(mail)
+    unsure = release.unanswered([mail for several in mails.values() for mail in several])
+    barred = {claim.pk: release.why_not(claim, mails[claim.pk], unsure) for claim in of}
+    return barred, Counter({pk: len(several) for pk, several in mails.items()})
+
+
+def _bars(name: str, email: Email, *, stored: bool) -> str:
+    """Why one mail is left alone by an action other than handing back, in words; '' where it is not."""
+    if name != "accepted" and email.claim.state != ClaimState.CLAIMED:
+        return _("Its claim is no longer ours: the mail is Moodle's.")
+    if name in ("retry", "smtp", "again") and not stored:
+        return _("What it said is no longer stored.")
+    if name != "accepted" and name != "again" and email.lease:
+        return _("It is just being sent, or set aside for the SMTP server already.")
+    return ""
 
 
 def _ours(email_ids: Sequence[int]) -> set[int]:
@@ -122,7 +186,7 @@ def _by_smtp(ids: Sequence[int], actor: str, reason: str) -> Acted:
 def _hand_back(ids: Sequence[int], actor: str, reason: str) -> Acted:
     acted = Acted()
     mails = Counter(Email.objects.filter(pk__in=ids).values_list("claim_id", flat=True))
-    for outcome in release(sorted(mails), actor=actor, reason=reason):
+    for outcome in release.release(sorted(mails), actor=actor, reason=reason):
         if outcome.released:
             acted.done += mails[outcome.claim_id]
         else:

@@ -111,6 +111,17 @@ class FallbacksPage(Page):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The mails that a request means: their ids, at most `actions.MOST`."""
+
+    ids: Sequence[int]
+    more: bool = False
+    """The group has still more of them."""
+    gone: int = 0
+    """So many were in the group when they were chosen, and are no more."""
+
+
 class ActionForm(forms.Form):
     """What is to be done with which mails, and why."""
 
@@ -178,28 +189,36 @@ class GroupPage(Page):
         name = request.POST.get("action", "")
         if name not in self.offered(state):
             raise Http404
-        ids = self._chosen(request, state, reason)
+        chosen = self._chosen(request, state, reason)
         form = ActionForm(request.POST if "confirm" in request.POST else None)
         values: dict[str, Any] = {
-            "state": state, "reason": reason, "name": name, "action": actions.ACTIONS[name], "number": len(ids),
-            "ids": ",".join(map(str, ids)), "form": form, "acted": None, "title": STATES[state],
+            "state": state, "reason": reason, "name": name, "action": actions.ACTIONS[name], "chosen": chosen,
+            "number": len(chosen.ids), "ids": ",".join(map(str, chosen.ids)), "form": form, "acted": None,
+            "title": STATES[state],
         }  # fmt: skip
         status = 200
-        if ids and form.is_bound:
-            if form.is_valid():
-                values["acted"] = actions.act(
-                    name, ids, actor=request.user.get_username(), reason=form.cleaned_data["reason"]
-                )
-            else:
-                status = 400
+        if chosen.ids and form.is_valid():
+            acted = actions.act(
+                name, chosen.ids, actor=request.user.get_username(), reason=form.cleaned_data["reason"]
+            )
+            if chosen.gone:
+                acted.refused[str(_("It has moved on meanwhile."))] += chosen.gone
+            values["acted"] = acted
+        elif chosen.ids:
+            values["expected"] = actions.expect(name, chosen.ids)
+            status = 400 if form.is_bound else 200
         return TemplateResponse(request, "offload/fallback_confirm.html", values, status=status)
 
-    def _chosen(self, request: HttpRequest, state: str, reason: str) -> list[int]:
-        """The ids of the mails that are meant, only those of this group that the person may see."""
-        rows = mails(request.user, state, reason)
+    def _chosen(self, request: HttpRequest, state: str, reason: str) -> Chosen:
+        """The mails that are meant, only those of this group that the person may see."""
+        rows = mails(request.user, state, reason).order_by("pk").values_list("pk", flat=True)
         if request.POST.get("all") and "confirm" not in request.POST:
-            return list(rows.order_by("pk").values_list("pk", flat=True)[: actions.MOST])
+            found = list(rows[: actions.MOST + 1])
+            return Chosen(found[: actions.MOST], more=len(found) > actions.MOST)
         given = request.POST.getlist("email") + request.POST.get("ids", "").split(",")
         numbers = {int(text[:19]) for text in given if text.isascii() and text.isdigit()}
         wanted = sorted(number for number in numbers if number <= paging.MAX_ID)[: actions.MOST]
-        return list(rows.filter(pk__in=wanted).order_by("pk").values_list("pk", flat=True))
+        ids = list(rows.filter(pk__in=wanted))
+        # Of others' mails nobody is told that they exist.
+        others = scope.emails_for(request.user).filter(pk__in=set(wanted) - set(ids))
+        return Chosen(ids, gone=others.count())
