@@ -56,9 +56,11 @@ def span(params: QueryDict, chosen: period.Selection) -> tuple[datetime, datetim
 def _moment(text: str) -> datetime | None:
     try:
         found = parse_datetime(text)
-        return None if found is None else timezone.make_aware(found) if found.tzinfo is None else found
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
+    if found is None or not 1971 <= found.year <= 9000:  # at the ends of the calendar no zone can be reckoned with
+        return None
+    return timezone.make_aware(found) if found.tzinfo is None else found
 
 
 def between(rows: QuerySet[M], field: str, since: datetime, until: datetime) -> QuerySet[M]:

@@ -140,18 +140,18 @@ class Left:
             self._add(note)
 
     def store(self, seconds: float = BUDGET_SECONDS) -> str:
-        """Put what was noted on record, for so long at most; returns what went wrong, without a value of any row, or ''.
+        """Put what was noted on record, for so many seconds; returns what went wrong in words, or ''.
 
-        One query for each thousand rows on record that need no change, a dozen for each thousand new ones. Raises
-        nothing: who cannot write this down must claim all the same.
+        The words hold no value of a row. One query for each thousand rows on record that need no change, a dozen for
+        each thousand new ones. Raises nothing: who cannot write this down must claim all the same.
         """
         if not self._notes:
             return ""
         try:
             _store(self.source, [self._notes[key] for key in sorted(self._notes)], seconds)
         except Error as error:
-            log.error("What was left to Moodle could not be recorded (%s).", type(error).__name__)
-            return f"What was left to Moodle could not be recorded ({type(error).__name__})."
+            log.error(_('What was left to Moodle could not be recorded (%s).'), type(error).__name__)
+            return _('What was left to Moodle could not be recorded (%(what)s).') % {"what": type(error).__name__}
         return ""
 
     def _counts_as_left(self, due: int, reason: str) -> bool:
@@ -272,7 +272,7 @@ def _homes(notes: Iterable[_Note]) -> tuple[Mapping[int, int], Mapping[int, int]
         companies = loaders.load_company_of({note.user_id for note in asked})
         return dict(found), {user: company for user, (company, _name) in companies.items()}
     except Error as error:
-        log.warning("Moodle could not be asked whose the rows are (%s).", type(error).__name__)
+        log.warning(_('Moodle could not be asked whose the rows are (%s).'), type(error).__name__)
         connections["moodle"].close_if_unusable_or_obsolete()
         return {}, {}
 

@@ -55,6 +55,8 @@ def test_the_list_is_of_the_moments_that_the_address_names(support: Client) -> N
     until = f"{now - timedelta(hours=4):%Y-%m-%dT%H:%M}Z"
     assert "1 row found" in text(support, f"/left/?since={since}&until={until}")
     assert "2 rows found" in text(support, "/left/?since=nonsense&until=9999999999999999")
+    ends = "since=0001-01-01T00:00:00%2B14:00&until=9999-12-31T23:59:59-14:00"
+    assert "2 rows found" in text(support, f"/left/?{ends}")
 
 
 def test_rows_go_by_key_from_page_to_page(support: Client) -> None:
