@@ -58,7 +58,8 @@ def _moment(text: str) -> datetime | None:
         found = parse_datetime(text)
     except ValueError:
         return None
-    if found is None or not 1971 <= found.year <= 9000:  # at the ends of the calendar no zone can be reckoned with
+    # At the ends of the calendar no zone can be reckoned with.
+    if found is None or not 1971 <= found.year <= 9000:
         return None
     return timezone.make_aware(found) if found.tzinfo is None else found
 

@@ -150,8 +150,8 @@ class Left:
         try:
             _store(self.source, [self._notes[key] for key in sorted(self._notes)], seconds)
         except Error as error:
-            log.error(_('What was left to Moodle could not be recorded (%s).'), type(error).__name__)
-            return _('What was left to Moodle could not be recorded (%(what)s).') % {"what": type(error).__name__}
+            log.error("What was left to Moodle could not be recorded (%s).", type(error).__name__)
+            return f"What was left to Moodle could not be recorded ({type(error).__name__})."
         return ""
 
     def _counts_as_left(self, due: int, reason: str) -> bool:
@@ -272,7 +272,7 @@ def _homes(notes: Iterable[_Note]) -> tuple[Mapping[int, int], Mapping[int, int]
         companies = loaders.load_company_of({note.user_id for note in asked})
         return dict(found), {user: company for user, (company, _name) in companies.items()}
     except Error as error:
-        log.warning(_('Moodle could not be asked whose the rows are (%s).'), type(error).__name__)
+        log.warning("Moodle could not be asked whose the rows are (%s).", type(error).__name__)
         connections["moodle"].close_if_unusable_or_obsolete()
         return {}, {}
 
