@@ -97,6 +97,15 @@ def section(user: scope.Person, state: str) -> Section:
     return Section(state, STATES[state], sorted(found, key=lambda group: -group.count), total > CAP)
 
 
+def offered(state: str) -> dict[str, actions.Action]:
+    """The actions for mails of a state; SMTP only where there is that route."""
+    return {
+        name: action
+        for name, action in actions.ACTIONS.items()
+        if state in action.states and (name != "smtp" or smtp.configured())
+    }
+
+
 class FallbacksPage(Page):
     """Every cause with its number of mails and since when."""
 
@@ -165,20 +174,12 @@ class GroupPage(Page):
             count=found.count,
             looked_to=walk.moment(found.cut) if found.cut is not None else None,
             most=actions.MOST,
-            actions=self.offered(state) if may else {},
+            actions=offered(state) if may else {},
             older=links.with_key(params, "before", found.older_than),
             newer=links.with_key(params, "after", found.newer_than),
             newest=links.without_keys(params),
             **(kwargs | {"state": state}),
         )
-
-    def offered(self, state: str) -> dict[str, actions.Action]:
-        """The actions for mails of a state; SMTP only where there is that route."""
-        return {
-            name: action
-            for name, action in actions.ACTIONS.items()
-            if state in action.states and (name != "smtp" or smtp.configured())
-        }
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Without `confirm`, say what will happen to how many; with it and a reason, do it and say what happened."""
@@ -187,7 +188,7 @@ class GroupPage(Page):
             words = str(access.NEEDED[access.HANDLE_FALLBACK])
             raise PermissionDenied(words % {"permission": access.HANDLE_FALLBACK})
         name = request.POST.get("action", "")
-        if name not in self.offered(state):
+        if name not in offered(state):
             raise Http404
         chosen = self._chosen(request, state, reason)
         form = ActionForm(request.POST if "confirm" in request.POST else None)

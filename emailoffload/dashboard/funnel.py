@@ -155,7 +155,7 @@ def _steps(
     delivered = _sum(mails, DELIVERED)
     return [
         Figure("due", _("Due"), due, 0,
-               _("Rows of Moodle that were due or about to be: claimed ones, and those left to Moodle.")),
+               _("Rows of Moodle that were due or about to be: claimed ones, and those that stayed with Moodle.")),
         Figure("claimed", _("Claimed"), claimed, due,
                _("Rows that became ours. One row yields a mail for each recipient; the link shows their mails."),
                chosen.emails() if claimed else "", _("%(share)s of the rows")),
@@ -165,7 +165,8 @@ def _steps(
                _("Mails that Amazon SES took, whatever became of them afterwards."),
                chosen.emails(ACCEPTED) if accepted else "", _("%(share)s of the mails")),
         Figure("delivered", _("Delivered"), delivered, rendered,
-               _("Mails that the recipient's server took, by an event of Amazon SES's; opened ones included."),
+               _("Mails that the recipient's server took, by an event of Amazon SES's; opened ones, and those called "
+                 "spam, included."),
                chosen.emails(DELIVERED) if delivered else "", _("%(share)s of the mails")),
     ]  # fmt: skip
 

@@ -20,7 +20,7 @@ from emailoffload.outbox.models import Claim, Email, Lease, Run, State
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.worker import rollups
 from tests.dashboard.conftest import SignIn, make_user
-from tests.dashboard.factories import make_claim, make_day, make_email
+from tests.dashboard.factories import make_claim, make_day, make_email, make_row_error
 
 pytestmark = pytest.mark.django_db(databases=["default", "moodle"])
 NOW = datetime(2026, 3, 11, 14, 35, tzinfo=UTC)
@@ -333,3 +333,18 @@ def test_collect_is_asked_once_for_a_page(support: Client, monkeypatch: pytest.M
     monkeypatch.setattr(overview, "collect", lambda *given: asked.append(given) or real(*given))
     page(support)
     assert len(asked) == 1
+
+
+def test_claims_that_are_stuck_on_their_way_back_are_named_with_their_mails(support: Client) -> None:
+    stuck = make_claim(state=ClaimState.RELEASING, settled_at=timezone.now() - timedelta(hours=2))
+    mail = make_email(EmailState.QUEUED, stuck)
+    assert f'href="/emails/{mail.pk}/">email {mail.pk}</a>' in page(support)
+
+
+def test_a_list_of_rows_that_is_cut_says_so(support: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview, "LISTED", 2)
+    for number in range(2):
+        make_row_error(row_id=number)
+    assert "The newest 2 are shown" not in page(support)
+    make_row_error(row_id=9)
+    assert "The newest 2 are shown" in page(support)

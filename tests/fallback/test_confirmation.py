@@ -11,7 +11,7 @@ from emailoffload.actions import fallbacks
 from emailoffload.dashboard import fallbacks as pages
 from emailoffload.outbox.models import Claim, Email
 from emailoffload.outbox.states import ClaimState, EmailState
-from tests.dashboard.conftest import sign_in, support
+from tests.dashboard.conftest import SignIn, sign_in, support
 from tests.dashboard.factories import make_claim, make_email
 from tests.queries import counted
 
@@ -125,3 +125,27 @@ def test_without_fallbacks_the_page_leads_on(support: Client) -> None:
     page = support.get("/fallbacks/").content.decode()
     assert "Every mail went by the cloud" not in page
     assert "/emails/?state=problem&amp;state=not_sent" in page
+
+
+@pytest.mark.parametrize(("role", "seen"), [("Support staff", True), ("Auditors", False)])
+def test_a_mail_that_waits_for_a_person_can_be_decided_from_its_own_page(
+    sign_in: SignIn, role: str, seen: bool
+) -> None:
+    client, email = sign_in(role), failed()
+    page = client.get(f"/emails/{email.pk}/").content.decode()
+    address = 'action="/fallbacks/failed/?reason=held%3Adeadline"'
+    assert (address in page, "Mark as dealt with…" in page) == (seen, seen)
+    if seen:
+        given = {"action": "dismiss", "email": email.pk}
+        asked = client.post("/fallbacks/failed/?reason=held%3Adeadline", given).content.decode()
+        assert "This concerns 1 mail." in asked
+        done = client.post(
+            ADDRESS, {"action": "dismiss", "ids": email.pk, "confirm": "1", "reason": "told them"}
+        )
+        assert f'href="/emails/{email.pk}/"' in done.content.decode()
+
+
+@pytest.mark.parametrize("state", ["queued", "delivered", "released", "cancelled"])
+def test_a_mail_that_waits_for_nobody_offers_no_such_decision(support: Client, state: str) -> None:
+    page = support.get(f"/emails/{make_email(state).pk}/").content.decode()
+    assert "Mark as dealt with" not in page

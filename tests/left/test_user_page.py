@@ -215,6 +215,13 @@ def test_each_coming_mail_says_who_sends_it_and_why(moodle: Moodle, transactiona
     moodle.execute("UPDATE mdl_reengagement_inprogress SET emailtime = %s WHERE id = %s", [2**62, row_id])
     section = part(page(client, user), "coming")
     assert "<strong>Moodle:</strong> the activity mails at its completion" in section
+    moodle.execute("UPDATE mdl_user SET emailstop = 1 WHERE id = %s", [user])
+    section = part(page(client, user), "coming")
+    assert "Moodle mails them no reminders, because the user has switched all notifications off." in section
+    moodle.execute("UPDATE mdl_user SET deleted = 1 WHERE id = %s", [user])
+    section = part(page(client, user), "coming")
+    assert "<strong>Nobody:</strong> Moodle sends nothing either, because the user is deleted." in section
+    assert "at its completion" not in section
 
 
 def test_mails_that_wait_in_iomads_queue_are_coming_too(moodle: Moodle, transactional_db: None) -> None:
@@ -262,7 +269,7 @@ def test_a_moodle_that_fails_while_the_coming_is_looked_up_is_said_to_be_away(
 ) -> None:
     from django.db.utils import OperationalError
 
-    def away(*args: Any) -> Any:
+    def away(*args: Any, **known: Any) -> Any:
         raise OperationalError(2006, "gone")
 
     monkeypatch.setattr(coming, "_reminders", away)
