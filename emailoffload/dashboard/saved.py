@@ -12,7 +12,7 @@ from typing import Any, Final
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import get_object_or_404
@@ -122,26 +122,36 @@ class SaveView(Page):
         name, query, shared = (form.cleaned_data[key] for key in ("name", "query", "shared"))
         if shared and not may_share(request.user):
             raise PermissionDenied(str(access.NEEDED[access.SHARE_VIEW]) % {"permission": access.SHARE_VIEW})
-        with transaction.atomic():
-            mine = SavedView.objects.select_for_update().filter(owner=request.user.pk)
-            view = mine.filter(name=name).first()
-            if view is None and mine.count() >= MOST:
-                text = _(
-                    "You have %(n)d saved views, and no more can be kept. Delete one that you do not use."
-                )
-                messages.error(request, text % {"n": MOST})
-                return HttpResponseRedirect(reverse("saved-views"))
-            was_shared = view is not None and view.shared
-            if view is None:
-                view = SavedView(owner_id=_id(request.user), name=name)
-            view.query, view.shared = query, shared
-            view.save()
-            if shared:
-                _audit(request, "share_view", view)
-            elif was_shared:
-                _audit(request, "unshare_view", view)
+        try:
+            view = self.keep(request, name, query, shared)
+        except IntegrityError:
+            # The same form twice at the same moment: the other request has just made the view.
+            view = self.keep(request, name, query, shared)
+        if view is None:
+            text = _("You have %(n)d saved views, and no more can be kept. Delete one that you do not use.")
+            messages.error(request, text % {"n": MOST})
+            return HttpResponseRedirect(reverse("saved-views"))
         messages.success(request, _("Saved as “%(name)s”.") % {"name": name})
         return HttpResponseRedirect(address(view))
+
+    @staticmethod
+    @transaction.atomic
+    def keep(request: HttpRequest, name: str, query: str, shared: bool) -> SavedView | None:
+        """The person's view of that name with these filters; None where they have too many. Raises IntegrityError."""
+        mine = SavedView.objects.select_for_update().filter(owner=request.user.pk)
+        view = mine.filter(name=name).first()
+        if view is None and mine.count() >= MOST:
+            return None
+        was_shared = view is not None and view.shared
+        if view is None:
+            view = SavedView(owner_id=_id(request.user), name=name)
+        view.query, view.shared = query, shared
+        view.save()
+        if shared:
+            _audit(request, "share_view", view)
+        elif was_shared:
+            _audit(request, "unshare_view", view)
+        return view
 
 
 class ChangeView(Page):

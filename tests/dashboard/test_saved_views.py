@@ -53,6 +53,21 @@ def test_a_view_saved_again_under_its_name_has_the_new_filters(support: Client) 
     assert SavedView.objects.get().query == "state=bounced"
 
 
+def test_a_double_click_saves_a_view_once(support: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner_of, clicks = saved._id, []
+
+    def and_the_other_click_saves(user: User) -> int:
+        owner = owner_of(user)
+        clicks.append(owner)
+        if len(clicks) == 1:
+            SavedView.objects.create(owner_id=owner, name="Failed", query="state=failed")
+        return owner
+
+    monkeypatch.setattr(saved, "_id", and_the_other_click_saves)
+    where = save(support)
+    assert where == f"/emails/?state=failed&view={SavedView.objects.get().pk}"
+
+
 def test_a_view_without_a_name_is_not_saved_and_says_why(support: Client) -> None:
     where = save(support, name=" ", query="state=failed")
     assert where == "/emails/?state=failed"
