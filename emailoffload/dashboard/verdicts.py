@@ -265,7 +265,7 @@ def _failed(email: Email, known: Known) -> Verdict:
 def _cancelled(email: Email, known: Known) -> Verdict:
     reason, detail = reasons.own(email.reason, email.detail)
     evidence = detail or _("The timeline names who and why.")
-    if reason == STOPPED_UNSURE:
+    if reason == STOPPED_UNSURE or email.accepted_at:
         return _stopped_late(email, evidence)
     if reason == DEALT_WITH:
         sentence: str = _("we did not send it; a person dealt with it in another way.")
@@ -276,7 +276,7 @@ def _cancelled(email: Email, known: Known) -> Verdict:
 
 
 def _stopped_late(email: Email, evidence: str) -> Verdict:
-    """Stopped after a try without an answer: the answer may have come since."""
+    """Stopped after a try without an answer: the answer may have come since, also where a person was sure of none."""
     if email.accepted_at:
         took = say(
             _("{server} had taken it on {at}, before a person stopped it."),
