@@ -11,7 +11,9 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from emailoffload.dashboard import access
 from emailoffload.dashboard.words import humanised
+from emailoffload.outbox import scope
 
 ACTIONS: Final[Mapping[str, Promise]] = {
     "view_content": gettext_lazy("read what a mail says"),
@@ -85,6 +87,20 @@ _PAGES: Final[Mapping[str, str]] = {
     "user": "admin:auth_user_change",
     "claim": "admin:emailoffload_claim_change",
 }
+_NEEDED: Final[Mapping[str, str]] = {
+    "email": access.VIEW_EMAIL,
+    "suppression": access.VIEW_SUPPRESSION,
+    "event_problem": access.VIEW_EVENTPROBLEM,
+    "routingrule": access.VIEW_ROUTINGRULE,
+    "copyrule": access.VIEW_COPYRULE,
+    "group": "auth.view_group",
+    "user": "auth.view_user",
+    "claim": "emailoffload.view_claim",
+    "pause": access.PAUSE,
+    "reputation": access.VIEW_REPUTATION,
+    "site": access.VIEW_CONFIGURATION,
+}
+"""What the page of a thing asks for: nobody is led to a page that refuses them."""
 _PLACES: Final[Mapping[str, str]] = {"pause": "pause", "reputation": "reputation", "site": "configuration"}
 
 
@@ -101,8 +117,13 @@ def thing(kind: str, number: str) -> str:
     return _("%(thing)s %(id)s") % {"thing": name, "id": number}
 
 
-def place(kind: str, number: str) -> str:
-    """Where the thing can be seen; empty where there is no such page."""
+def place(kind: str, number: str, viewer: scope.Person) -> str:
+    """Where the thing can be seen; empty where there is no such page, or none that would let the viewer in."""
+    admins = _PAGES.get(kind, "").startswith("admin:")
+    if admins and not viewer.is_staff:  # type: ignore[union-attr]
+        return ""
+    if kind in _NEEDED and not viewer.has_perm(_NEEDED[kind]):  # type: ignore[union-attr]
+        return ""
     try:
         if kind in _PLACES:
             return reverse(_PLACES[kind])

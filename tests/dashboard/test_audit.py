@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,8 +10,9 @@ from django.test import Client
 
 from emailoffload.dashboard import audit_words
 from emailoffload.outbox.models import AuditEntry
-from tests.dashboard.conftest import SignIn
+from tests.dashboard.conftest import SignIn, make_user
 from tests.dashboard.factories import make_email
+from tests.dashboard.world import signed_in
 
 pytestmark = pytest.mark.django_db(databases=["default", "moodle"])
 
@@ -52,6 +54,27 @@ def test_entries_are_found_by_person_action_and_thing(auditor: Client) -> None:
     assert shown(auditor, "?kind=email") == [third.pk, first.pk]
     assert shown(auditor, "?kind=email&which=5") == [first.pk]
     assert shown(auditor, "?who=nobody") == []
+
+
+def test_nobody_is_led_to_a_page_that_refuses_them(sign_in: SignIn) -> None:
+    account = make_user("Auditors", "ann")
+    account.is_staff = True
+    account.save()
+    email = make_email()
+    for kind, number in (
+        ("user", account.pk),
+        ("pause", "both"),
+        ("claim", email.claim_id),
+        ("email", email.pk),
+    ):
+        entry(object_type=kind, object_id=str(number))
+    auditor = signed_in(account)
+    led = re.findall(r'data-label="To what"><a href="([^"]+)"', auditor.get("/audit/").content.decode())
+    assert led == [f"/emails/{email.pk}/", f"/admin/emailoffload/claim/{email.claim_id}/change/"]
+    assert {auditor.get(address).status_code for address in led} == {200}
+    boss = sign_in("superuser").get("/audit/").content.decode()
+    assert f'href="/admin/auth/user/{account.pk}/change/"' in boss
+    assert 'href="/pause/"' in boss
 
 
 def test_days_begin_and_end_at_midnight_of_the_site(auditor: Client) -> None:
