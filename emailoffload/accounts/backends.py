@@ -1,11 +1,15 @@
-"""Who has a password: Django's own check, for a name that is typed as its account is called."""
+"""Whose password is taken: Django's own check, for a name that is typed as its account is called.
+
+Whom it refuses is told no more than that the password is wrong, and the guess is counted and recorded as one.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.backends import ModelBackend
-from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import User
 from django.http import HttpRequest
 
 from emailoffload.accounts import throttle
@@ -24,10 +28,12 @@ class ByOwnName(ModelBackend):
         username: str | None = None,
         password: str | None = None,
         **kwargs: Any,
-    ) -> AbstractBaseUser | None:
-        """The account with this name and password, None where there is none. The time taken tells nothing."""
-        user = super().authenticate(request, username, password, **kwargs)
+    ) -> User | None:
+        """The account with this name and password, None where there is none; with OIDC_ONLY, of superusers only."""
+        user: User | None = super().authenticate(request, username, password, **kwargs)
         if user is None or username is None:
             return user
+        if settings.OIDC_ONLY and not user.is_superuser:
+            return None
         same = throttle.fingerprint(user.get_username()) == throttle.fingerprint(username)
         return user if same else None

@@ -138,6 +138,14 @@ def test_what_is_kept_is_no_name_no_password_and_no_browser(
     assert {entry.actor for entry in AuditEntry.objects.all()} == {"(login page)"}
 
 
+def test_where_only_the_provider_logs_people_in_a_guess_does_not_tell_that_it_was_right(
+    sam: User, settings: Any
+) -> None:
+    settings.OIDC_ONLY = True
+    assert [*guessed(4), right()] == [200, 200, 200, 200, 429]
+    assert AuditEntry.objects.filter(action="login_failed").count() == 5
+
+
 def test_the_audit_log_counts_failures_and_locks_by_the_accounts_id(sam: User) -> None:
     guessed(6)
     entries = AuditEntry.objects.order_by("pk").values_list("action", "object_id", "details")
