@@ -31,25 +31,19 @@ MOST = 500
 
 @dataclass
 class Acted:
-    """How many mails an action moved, and why it left the others alone: words → mails."""
+    """How many mails an action moved, and why it left the others alone: words → mails.
+
+    `others`: mails that nobody chose and that went along, because their claim did.
+    """
 
     done: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+    others: int = 0
 
     @property
     def left_alone(self) -> list[tuple[str, int]]:
         """Why mails are left alone, and how many, for templates: these ask a Counter for its key `items` first."""
         return self.refused.most_common()
-
-
-@dataclass
-class Expected(Acted):
-    """What an action will do as things stand: how many mails it moves, which it leaves alone and why.
-
-    `others`: mails that nobody chose and that go along, because their claim does.
-    """
-
-    others: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +72,7 @@ def act(name: str, email_ids: Sequence[int], *, actor: str, reason: str) -> Acte
     return acted
 
 
-def expect(name: str, email_ids: Sequence[int]) -> Expected:
+def expect(name: str, email_ids: Sequence[int]) -> Acted:
     """What `act` would do with at most MOST emails, by our own rows and without doing it; a handful of queries.
 
     What only Moodle's row, its cron or the SMTP server tell is not asked. Raises KeyError for an unknown action.
@@ -86,7 +80,7 @@ def expect(name: str, email_ids: Sequence[int]) -> Expected:
     action = ACTIONS[name]
     emails = list(Email.objects.filter(pk__in=email_ids[:MOST]).select_related("claim"))
     stored = set(Content.objects.filter(pk__in=[email.pk for email in emails]).values_list("pk", flat=True))
-    found = Expected()
+    found = Acted()
     handing_back = name == "moodle"
     barred, of_claim = _going_back({email.claim for email in emails}) if handing_back else ({}, Counter())
     for email in emails:
@@ -186,9 +180,12 @@ def _by_smtp(ids: Sequence[int], actor: str, reason: str) -> Acted:
 def _hand_back(ids: Sequence[int], actor: str, reason: str) -> Acted:
     acted = Acted()
     mails = Counter(Email.objects.filter(pk__in=ids).values_list("claim_id", flat=True))
+    others = Email.objects.filter(claim__in=list(mails)).exclude(pk__in=ids)
+    along = Counter(others.values_list("claim_id", flat=True))
     for outcome in release.release(sorted(mails), actor=actor, reason=reason):
         if outcome.released:
             acted.done += mails[outcome.claim_id]
+            acted.others += along[outcome.claim_id]
         else:
             acted.refused[outcome.why_not] += mails[outcome.claim_id]
     return acted
@@ -234,42 +231,45 @@ FAILED, UNCERTAIN = frozenset({S.FAILED.value}), frozenset({S.UNCERTAIN.value})
 ACTIONS: Final[Mapping[str, Action]] = {
     "retry": Action(
         gettext_lazy("Send by Amazon SES"),
-        gettext_lazy("They are queued, and Amazon SES is tried anew until a new deadline, if they are still owed."),
+        gettext_lazy("Each is queued, and Amazon SES is tried anew until a new deadline, if it is still owed."),
         FAILED,
         _retry,
     ),
     "moodle": Action(
         gettext_lazy("Hand back to Moodle"),
         gettext_lazy(
-            "Their rows in Moodle get their former values, and Moodle sends at its next run. All mails of a claim go "
-            "together, and none does where one has left, where the row was changed, or where Moodle would drop it."
+            "In Moodle the row of each gets its former values, and Moodle sends it when it is due, at its next run at "
+            "the earliest. All mails of a claim go together, and none does where one has left, where the row was "
+            "changed, or where Moodle would drop it."
         ),
         FAILED | {S.QUEUED.value},
         _hand_back,
     ),
     "smtp": Action(
         gettext_lazy("Send by SMTP"),
-        gettext_lazy("They are set aside for the SMTP server of EMAIL_URL and leave within a minute, if still owed."),
+        gettext_lazy(
+            "Each is set aside for the SMTP server of EMAIL_URL and leaves within a minute, if it is still owed."
+        ),
         FAILED | {S.QUEUED.value},
         _by_smtp,
     ),
     "accepted": Action(
         gettext_lazy("It arrived"),
-        gettext_lazy("They count as sent from now on, on your word. Nothing is sent."),
+        gettext_lazy("Each counts as sent from now on, on your word. Nothing is sent."),
         UNCERTAIN,
         _settled("accepted"),
     ),
     "again": Action(
         gettext_lazy("It did not arrive: send again"),
         gettext_lazy(
-            "They are queued and leave by Amazon SES, if they are still owed. Who got the first one after all gets two."
+            "Each is queued and leaves by Amazon SES, if it is still owed. Who got the first one after all gets two."
         ),
         UNCERTAIN,
         _settled("resend"),
     ),
     "dismiss": Action(
         gettext_lazy("Mark as dealt with"),
-        gettext_lazy("They are cancelled: nobody sends them any more, and they leave this list."),
+        gettext_lazy("Each is cancelled: nobody sends it any more, and it leaves this list."),
         FAILED | UNCERTAIN,
         _dismiss,
     ),

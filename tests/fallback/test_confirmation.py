@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from emailoffload.actions import fallbacks
+from emailoffload.actions import fallbacks, release
 from emailoffload.dashboard import fallbacks as pages
 from emailoffload.outbox.models import Claim, Email
 from emailoffload.outbox.states import ClaimState, EmailState
@@ -35,6 +35,19 @@ def test_mails_of_the_same_claims_that_nobody_chose_are_told_of(support: Client)
     page = confirmation(support, "moodle", chosen)
     assert "This concerns 1 mail." in page
     assert "1 more mail of the same claims goes back with them" in page
+
+
+def test_afterwards_the_mails_that_went_along_are_told_of_too(
+    support: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = make_claim()
+    chosen, _sibling = failed(claim=claim), failed(claim=claim, role="copy", address="hr@example.org")
+    monkeypatch.setattr(
+        release, "release", lambda ids, **given: [release.Released(number, True) for number in ids]
+    )
+    given = {"action": "moodle", "ids": str(chosen.pk), "confirm": "1", "reason": "SES refuses them"}
+    page = support.post(ADDRESS, given).content.decode()
+    assert "Done with 1 mail. 1 more mail of the same claims went back with them." in page
 
 
 def test_what_cannot_go_back_is_told_of_before_with_the_reason(support: Client) -> None:
