@@ -13,6 +13,7 @@ from emailoffload.outbox.models import Content
 from emailoffload.outbox.states import EmailState
 from tests.dashboard.conftest import PASSWORD, SignIn, make_user
 from tests.dashboard.factories import make_email
+from tests.dashboard.world import OWN, bind, signed_in
 
 pytestmark = pytest.mark.django_db(databases=["default", "moodle"])
 
@@ -116,6 +117,22 @@ def test_the_permissions_of_the_groups_are_those_that_django_makes() -> None:
 
 
 # --- Error pages ---
+
+
+def test_a_refusal_names_the_cure_of_what_is_missing_not_of_something_else(support: Client) -> None:
+    user = make_user("Support staff", "bo")
+    bind(user, OWN)
+    bound = signed_in(user)
+    groups, companies = "to one of the groups", "which companies that account sees"
+    for client, address, cure, other in (
+        (support, "/audit/", groups, companies),
+        (bound, "/audit/", groups, companies),
+        (bound, "/runs/", companies, groups),
+    ):
+        page = client.get(address)
+        assert page.status_code == 403
+        assert cure in page.content.decode(), address
+        assert other not in page.content.decode(), address
 
 
 def test_an_address_that_does_not_exist_says_so_to_all(client: Client, support: Client) -> None:
