@@ -141,6 +141,7 @@ class UserPage(Page):
             ),
             claim=latest.claim if latest else None,
             judged=judged,
+            judged_early=judged is not None and judged.due_at > timezone.now(),
             waiting=newest if newest and newest != judged and newest.state in OPEN else None,
             newest_left=newest_left,
             verdict=newest_left.verdict if newest_left else mailed,

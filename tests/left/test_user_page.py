@@ -107,6 +107,14 @@ def test_what_was_claimed_after_all_or_is_not_due_is_not_left(support: Client) -
     assert part(page(support), "left") == ""
 
 
+def test_a_mail_that_is_not_due_is_not_said_to_be(support: Client) -> None:
+    make_email(EmailState.QUEUED, user_id=USER)
+    text = page(support)
+    assert "No mail to them was due yet. Judged by the newest one:" in text
+    make_email(EmailState.DELIVERED, user_id=USER)
+    assert "Judged by the newest mail that is due:" in page(support)
+
+
 def test_left_rows_need_their_permission(support: Client) -> None:
     leave()
     assert part(page(support), "left")
