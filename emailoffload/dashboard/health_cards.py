@@ -136,7 +136,7 @@ def worker(now: datetime) -> Health:
         return Health(name, "warn", _("No worker has run yet."), None, cure, code)
     if now - last <= ALIVE_WITHIN:
         return Health(name, "good", _("Alive. Its last sign of life:"), last, code=code)
-    return Health(name, "bad", _("Silent. No pass has run since"), last, cure, code)
+    return Health(name, "bad", _("Silent. Its last sign of life:"), last, cure, code)
 
 
 def last_runs(now: datetime) -> list[Health]:
@@ -187,7 +187,9 @@ def lag(now: datetime) -> Health:
         cure = _(
             "Moodle's cron sends what is not claimed. Restart the worker, and look at its passes on Runs."
         )
-        return Health(name, "warn", _("No claiming pass has begun since"), claimed, cure, code, "runs")
+        return Health(
+            name, "warn", _("No claiming pass begins. The last one began"), claimed, cure, code, "runs"
+        )
     if claimed is None:
         return Health(name, "quiet", _("Nothing is late. No claiming pass yet."), code=code)
     return Health(name, "good", _("Nothing is late. The last claiming pass began"), claimed, code=code)
@@ -205,7 +207,7 @@ def queue(now: datetime) -> list[Health]:
 def _watch(guard: guardstate.Guard, at: datetime, now: datetime) -> tuple[str, str, datetime, str]:
     if now - at > ALIVE_WITHIN:
         cure = _("IOMAD's own cron sends what waits there. The watch runs in the worker.")
-        return "warn", _("Not watched since"), at, cure
+        return "warn", _("Not watched. The last look was"), at, cure
     if guard.why_not == reasons.LOCK_UNAVAILABLE:
         text = _("Watched for mails that are due later; what is due already stays with IOMAD. Last look:")
         return "good", text, at, ""
@@ -218,7 +220,7 @@ def _watch(guard: guardstate.Guard, at: datetime, now: datetime) -> tuple[str, s
         }
         return "warn", _("Nothing is claimed from it. Last look:"), at, cure
     if guard.held_since:
-        return "good", _("Watched; the lock of IOMAD's cron is ours since"), guard.held_since, ""
+        return "good", _("Watched; the lock of IOMAD's cron is ours. It was taken"), guard.held_since, ""
     texts = {
         "hold": _("Watched; IOMAD's cron has its turn. Last look:"),
         "tick": _("Watched, also just before each run of IOMAD's cron. Last look:"),

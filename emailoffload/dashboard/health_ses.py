@@ -90,7 +90,7 @@ def events(now: datetime) -> Health:
     if now - seen.polled_at > QUEUE_SILENT:
         cure = _("Start the worker, or look at its feedback passes on Runs.")
         return Health(
-            name, "warn", _("The queue has not been read since"), seen.polled_at, cure, code, "events"
+            name, "warn", _("The queue is not being read. The last time was"), seen.polled_at, cure, code, "events"
         )
     waiting = ngettext("%(n)s event waits", "%(n)s events wait", seen.waiting)
     values = {"waiting": waiting % {"n": number_format(seen.waiting, force_grouping=True)}}
