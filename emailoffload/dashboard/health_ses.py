@@ -13,6 +13,7 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from emailoffload.dashboard import reasons
 from emailoffload.dashboard.health_cards import Health
 from emailoffload.delivery import rate
 from emailoffload.delivery.health import BREAKER
@@ -35,7 +36,7 @@ def ses_account() -> list[Health]:
     broken = rows[BREAKER].value if BREAKER in rows else None
     if broken:
         text = _("Sending has stopped (%(code)s); it is tried again by itself. Since")
-        cure = str(broken.get("why", ""))
+        cure = reasons.written(str(broken.get("why", "")))
         since = (
             datetime.fromtimestamp(broken["since"], UTC) if broken.get("since") else rows[BREAKER].updated_at
         )
@@ -46,7 +47,8 @@ def ses_account() -> list[Health]:
     problem, account = read.value.get("problem"), read.value.get("account")
     if problem:
         text = _("The account could not be read (%(code)s),") % {"code": problem.get("code", "")}
-        return [Health(name, "warn", text, read.updated_at, str(problem.get("message", "")), code)]
+        cure = reasons.written(str(problem.get("message", "")))
+        return [Health(name, "warn", text, read.updated_at, cure, code)]
     if not account:
         return []
     if not account["sending_enabled"]:
@@ -90,7 +92,13 @@ def events(now: datetime) -> Health:
     if now - seen.polled_at > QUEUE_SILENT:
         cure = _("Start the worker, or look at its feedback passes on Runs.")
         return Health(
-            name, "warn", _("The queue is not being read. The last time was"), seen.polled_at, cure, code, "events"
+            name,
+            "warn",
+            _("The queue is not being read. The last time was"),
+            seen.polled_at,
+            cure,
+            code,
+            "events",
         )
     waiting = ngettext("%(n)s event waits", "%(n)s events wait", seen.waiting)
     values = {"waiting": waiting % {"n": number_format(seen.waiting, force_grouping=True)}}

@@ -147,6 +147,12 @@ _TITLES: Final[Mapping[str, tuple[Promise, str]]] = {
     EventType.CLICK: (gettext_lazy("A link in it was followed"), "good"),
     EventType.SUBSCRIPTION: (gettext_lazy("A subscription was changed"), "quiet"),
 }
+KINDS: Final[Mapping[str, Promise]] = {
+    "permanent": gettext_lazy("permanent"),
+    "transient": gettext_lazy("transient"),
+    "undetermined": gettext_lazy("undetermined"),
+}
+"""What kind of bounce it is, in a word."""
 _BOUNCES: Final[Mapping[str, Promise]] = {
     "permanent": gettext_lazy("permanent bounce"),
     "transient": gettext_lazy("transient bounce"),
@@ -192,6 +198,16 @@ def meaning(event: Event) -> str:
     if event.type == EventType.REJECT:
         return _("Amazon SES found something harmful in it, most likely a virus")
     return ""
+
+
+def kind(event: Event) -> str:
+    """The kind of an event in our words, and the sub-type in SES's own; '' where it has neither."""
+    return ", ".join(str(part) for part in (KINDS.get(event.kind, event.kind), event.subkind) if part)
+
+
+def codes(event: Event) -> str:
+    """Kind, sub-type and status code of an event in one line."""
+    return ", ".join(part for part in (kind(event), event.status) if part)
 
 
 def complaint(event: Event | None) -> str:

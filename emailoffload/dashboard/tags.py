@@ -100,6 +100,12 @@ def this_page(context: dict[str, Any]) -> str:
 
 
 @register.simple_tag
+def languages() -> list[str]:
+    """The codes of the languages that pages can speak."""
+    return [code for code, _name in settings.LANGUAGES]
+
+
+@register.simple_tag
 def site_language() -> str:
     """The language of what is written down for all: findings of the doctor's, messages of passes."""
     return settings.LANGUAGE_CODE

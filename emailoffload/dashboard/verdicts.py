@@ -50,7 +50,7 @@ def _queued(email: Email, known: Known) -> Verdict:
             _("Not yet"),
             reasons.because(_("it goes by SMTP instead, as soon as the SMTP server takes it"), email.reason),
             "warn",
-            email.detail or _("Set aside for the SMTP server."),
+            reasons.written(email.detail) or _("Set aside for the SMTP server."),
             email.state_at,
         )
     if email.attempts:
@@ -63,7 +63,7 @@ def _queued(email: Email, known: Known) -> Verdict:
                 say(_("The next try follows by itself on {at}."), at=email.next_try_at),
             ),
             "warn",
-            email.detail or _("Nothing was transmitted so far."),
+            reasons.written(email.detail) or _("Nothing was transmitted so far."),
             email.state_at,
         )
     if email.reason:
@@ -139,7 +139,7 @@ def _uncertain(email: Email, known: Known) -> Verdict:
         ),
         email.reason,
     )
-    evidence = email.detail or _("The connection ended without an answer.")
+    evidence = reasons.written(email.detail) or _("The connection ended without an answer.")
     if known.not_taken:
         sentence = joined(
             sentence,
@@ -253,7 +253,7 @@ def _failed(email: Email, known: Known) -> Verdict:
         _("No"),
         sentence,
         "bad",
-        email.detail or _("Its last attempt has the details."),
+        reasons.written(email.detail) or _("Its last attempt has the details."),
         email.state_at,
         joined(
             reasons.cure(email.reason),

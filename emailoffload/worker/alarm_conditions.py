@@ -252,7 +252,7 @@ def breaker_open(now: datetime) -> list[Seen]:
     if broken is None or broken.code in CREDENTIAL_CODES:
         return []
     text = _("Amazon SES takes no mails (%(code)s): %(why)s Nothing is claimed; Moodle sends.")
-    values = {"code": broken.code, "why": broken.why}
+    values = {"code": broken.code, "why": _(broken.why) if broken.why else ""}
     return [
         Seen("breaker_open", CRITICAL, text % values, _("Cure what is named; sending goes on by itself."))
     ]

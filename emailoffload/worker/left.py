@@ -24,6 +24,7 @@ from typing import TypeVar
 
 from django.db import Error, connections, transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from emailoffload.moodle import loaders, models
 from emailoffload.outbox import deadlocks, hourchanges
@@ -151,7 +152,9 @@ class Left:
             _store(self.source, [self._notes[key] for key in sorted(self._notes)], seconds)
         except Error as error:
             log.error("What was left to Moodle could not be recorded (%s).", type(error).__name__)
-            return f"What was left to Moodle could not be recorded ({type(error).__name__})."
+            return _("What was left to Moodle could not be recorded (%(error)s).") % {
+                "error": type(error).__name__
+            }
         return ""
 
     def _counts_as_left(self, due: int, reason: str) -> bool:

@@ -21,6 +21,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from emailoffload.outbox import counting, hourchanges, rollups, shared
 from emailoffload.outbox.counting import HOUR, Hour
@@ -117,9 +118,9 @@ def run(*, rebuild: bool = False, budget: float | None = None) -> RollupsResult:
                 recording.counts = result.numbers()
             if result.repaired:
                 # No error of the pass: somebody has changed rows past the product.
-                recording.message = (
-                    f"The counts of {result.repaired} hours were not those of their rows, and now are."
-                )
+                recording.message = _(
+                    "The counts of %(repaired)s hours were not those of their rows, and now are."
+                ) % {"repaired": result.repaired}
                 log.warning(recording.message)
     return result
 

@@ -36,12 +36,12 @@ def breaker() -> Found:
                 "next try at %(until)s."
             )
             % {**values, "until": until},
-            found.why or _("Cure what SES says; it is tried again by itself."),
+            (found.why and _(found.why)) or _("Cure what SES says; it is tried again by itself."),
         )
     return warning(
         _("The breaker opened at %(since)s (%(code)s), %(times)d times in a row; SES is being tried again.")
         % values,
-        found.why or _("Nothing: the first mail that SES takes closes it."),
+        (found.why and _(found.why)) or _("Nothing: the first mail that SES takes closes it."),
     )
 
 
