@@ -124,7 +124,7 @@ def detect_queue() -> QueueVariant:
         }
     elif version is None or not OLDEST_QUEUE <= version <= NEWEST_QUEUE:
         why = _("%(plugin)s is not a version whose behaviour is known.") % {
-            "plugin": f"local_email {version or '–'}"
+            "plugin": f"local_email {version}" if version else _("local_email without a version")
         }
     else:
         return QueueVariant(

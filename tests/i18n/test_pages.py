@@ -38,7 +38,7 @@ SAID = {
     "deutsch",
     *iomad.BUILT_IN,
 }
-"""What the addresses ask for, headers, the sender of the mail that is shown, languages in their own words, templates."""
+"""What the addresses ask for, headers, the sender of the mail shown, languages in their own words, templates."""
 
 
 def addresses(busy: Busy) -> Iterator[str]:

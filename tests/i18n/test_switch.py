@@ -139,4 +139,4 @@ def test_errors_are_told_in_the_language_of_the_page(client: Client) -> None:
 
 def test_the_page_says_whose_days_it_counts(support: Client) -> None:
     assert "Days are those of UTC." in page(support)
-    assert "Tage sind die von UTC." in page(support, **{"accept-language": "de"})
+    assert "Tage zählen nach UTC." in page(support, **{"accept-language": "de"})
