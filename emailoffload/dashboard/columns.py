@@ -12,7 +12,7 @@ from emailoffload.dashboard.models import Choice
 from emailoffload.dashboard.tables import EmailTable
 
 NAME: Final = "emails-columns"
-STANDARD: Final = ("state", "recipient", "subject", "about", "company", "due_at", "state_at", "attempts")
+STANDARD: Final = ("state", "recipient", "subject", "about", "company", "due_at", "state_at")
 NEEDED: Final = "subject"
 """Always shown: it leads to the email."""
 LABELS: Final[Mapping[str, str | Promise]] = {

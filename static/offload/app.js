@@ -151,7 +151,7 @@
   opener.hidden = false;
   opener.addEventListener("click", () => dialog.showModal());
 
-  const rows = () => [...document.querySelectorAll("main table a.subject")];
+  const rows = () => [...document.querySelectorAll("main table a.subject, main .mails a.subject")];
 
   function move(step) {
     const links = rows();

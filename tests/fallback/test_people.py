@@ -153,7 +153,7 @@ class TestPage:
             failed()
         uncertain()
         page = support.get("/fallbacks/").content.decode()
-        assert "it did not get through before its deadline, and no other route took it" in page
+        assert "It did not get through before its deadline, and no other route took it" in page
         assert "/fallbacks/failed/?reason=held%3Adeadline" in page
         assert "SES did not answer in time" in page
 
