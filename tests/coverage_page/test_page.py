@@ -138,7 +138,8 @@ def test_the_largest_volume_that_is_not_ours_comes_first_course_by_course(suppor
         kind("approval"), iomad=True,
     )  # fmt: skip
     assert names(page(support)) == [
-        "Reminder 4", "Reminder 3", "New account", "Reminder 2", "Reminder 1", "Reminder 6", "Reminder 5", "approval",
+        "Reminder 4", "Reminder 3", "New account", "Reminder 2", "Reminder 1", "Reminder 6", "Reminder 5",
+        "Approval asked for",
     ]  # fmt: skip
 
 

@@ -235,5 +235,5 @@ def test_the_page_of_an_erased_mail_says_when_it_was_erased(sign_in: SignIn) -> 
     client: Client = sign_in("Support staff")
     page = client.get(f"/emails/{email.pk}/").content.decode()
     assert "What it said was erased" in page
-    assert "It cannot be sent again." in page
+    assert "It carried credentials, and what it said is erased." in page
     assert "Give the user a new password in Moodle instead" in page

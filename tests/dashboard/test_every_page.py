@@ -7,11 +7,13 @@ go to the folder that OFFLOAD_SCREENSHOTS names.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.urls import URLPattern, reverse
+from playwright.sync_api import expect
 
 from emailoffload.dashboard import urls
 from tests.dashboard.browsing import Visit, Visitor
@@ -133,8 +135,8 @@ def test_no_page_is_without_a_picture() -> None:
 
 
 @pytest.mark.timeout(900)
-def test_every_page_is_without_barriers_in_every_look(visit: Visit, settings: object) -> None:
-    settings.SMTP_ROUTE = {"HOST": "localhost"}  # type: ignore[attr-defined]
+def test_every_page_is_without_barriers_in_every_look(visit: Visit, settings: Any) -> None:
+    settings.SMTP_ROUTE = {"HOST": "localhost"}
     busy = make_busy_site()
     stranger = visit()
     for name, pages in WITHOUT_LOGIN.items():
@@ -170,11 +172,19 @@ def test_every_page_of_the_records_obeys_the_same_policy(visit: Visit) -> None:
         assert ada.wrong == [], ada.page.url
 
 
+def test_the_banner_of_a_sample_site_is_no_barrier(visit: Visit, settings: Any) -> None:
+    settings.SAMPLE_SITE = True
+    ada = visit(make_user("superuser", "ada"))
+    ada.go("/users/")
+    expect(ada.page.get_by_text("Sample site.")).to_be_visible()
+    ada.check_in_every_look("sample-site")
+
+
 def test_refusals_are_pages_too(visit: Visit) -> None:
     someone = visit(make_user(None, "newcomer"))
     for name, path, heading in (("refused", "/", "Not allowed"), ("not-found", "/nowhere/", "Not found")):
         someone.go(path)
         someone.wrong.clear()  # the browser notes the status
-        assert someone.page.get_by_role("heading", name=heading).is_visible()
+        expect(someone.page.get_by_role("heading", name=heading)).to_be_visible()
         someone.check_in_every_look(name)
         someone.look("light")
