@@ -24,7 +24,16 @@ NASTY = [
 VALUES = st.sampled_from(NASTY) | st.text(max_size=60)
 QUERIES = st.dictionaries(st.sampled_from(NAMES), st.lists(VALUES, min_size=1, max_size=3), max_size=5)
 ADDRESSES = [
-    *("/emails/", "/emails/columns/", "/emails/views/", "/users/", "/users/15093/", "/runs/", "/coverage/", "/"),
+    *(
+        "/emails/",
+        "/emails/columns/",
+        "/emails/views/",
+        "/users/",
+        "/users/15093/",
+        "/runs/",
+        "/coverage/",
+        "/",
+    ),
     "/login/",
 ]
 

@@ -98,8 +98,8 @@ WRONG: dict[str, tuple[Callable[[], object], str, str, str]] = {
     "late mail": (late(5), "warn", "is 5 minutes late", "cards Sending and Amazon SES"),
     "very late mail": (late(50), "bad", "is 50 minutes late", "cards Sending and Amazon SES"),
     "no claiming": (
-        lambda: make_run(started_at=ago(30), finished_at=ago(30)), "warn", "No claiming pass begins. The last one began",
-        "Restart the worker",
+        lambda: make_run(started_at=ago(30), finished_at=ago(30)), "warn",
+        "No claiming pass begins. The last one began", "Restart the worker",
     ),
     "refused": (
         lambda: make_run(outcome="refused", message="The grants do not fit: run moodlegrants."), "bad",
@@ -116,7 +116,9 @@ WRONG: dict[str, tuple[Callable[[], object], str, str, str]] = {
         queue(error="The queue does not exist.", error_at=3, cure="Create it."), "bad",
         "The queue cannot be read: The queue does not exist.", "Create it.",
     ),
-    "queue not read": (queue(polled_at=30), "warn", "The queue is not being read. The last time was", "Start the worker"),
+    "queue not read": (
+        queue(polled_at=30), "warn", "The queue is not being read. The last time was", "Start the worker",
+    ),
     "backlog": (
         queue(polled_at=0.5, event_at=1, drained_at=90, waiting=52_000), "warn", "52,000 events wait",
         "the database is too slow",
