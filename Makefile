@@ -6,7 +6,7 @@ PYTHON := $(VENV)/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench lock format imagecheck e2e
+.PHONY: help run test lint bench lock format messages imagecheck e2e
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,10 @@ bench: ## Measure the figures of the README on this machine; ARGS=… goes to `m
 lock: ## Write the lock files anew; ARGS=--upgrade takes the newest allowed versions
 	@tools/bootstrap dev $(VENV)
 	@tools/lock $(VENV) $(ARGS)
+
+messages: ## Bring the translations up to date with the sources; ARGS=fr begins another language
+	@tools/bootstrap dev $(VENV)
+	@tools/messages $(VENV) $(ARGS)
 
 imagecheck: ## Build the image's steps in a bare Debian and start web and worker from it, without Docker; needs root
 	@python3 -B tools/imagecheck.py $(ARGS)

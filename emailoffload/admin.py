@@ -182,7 +182,13 @@ class LeaseAdmin(ReadOnly):
 class StateAdmin(ReadOnly):
     """Facts that all processes share."""
 
-    list_display = ("name", "value", "updated_at")
+    list_display = ("name", "beginning", "updated_at")
+
+    @admin.display(description=_("value"))
+    def beginning(self, row: State) -> str:
+        """The value, cut where it is long: the count of coverage may be some hundred thousand characters."""
+        text = str(row.value)
+        return text if len(text) <= 300 else f"{text[:300]}…"
 
 
 @admin.register(Suppression)

@@ -67,7 +67,7 @@ class WithinOwnRank(ForOwnCompanies):
 
         Nothing is lost by that: who has others is not changed here (`has_change_permission`).
         """
-        field: Any = super().formfield_for_manytomany(db_field, request, **kwargs)
+        field: Any = super().formfield_for_manytomany(db_field, request, **kwargs)  # type: ignore[arg-type]
         person: Any = request.user if request else None
         if field is None or person is None or person.is_superuser:
             return field  # type: ignore[no-any-return]

@@ -2,7 +2,7 @@
 
 from emailoffload.dashboard.models import Choice, SavedView
 from emailoffload.feedback.models import Alarm, Event, EventProblem, ReputationHour, Suppression
-from emailoffload.outbox.figures import HourChange, HourCount, LeftRow
+from emailoffload.outbox.figures import CountSum, HourChange, HourCount, LeftRow
 from emailoffload.outbox.models import (
     Attempt,
     AuditEntry,
@@ -26,6 +26,7 @@ __all__ = [
     "Claim",
     "Content",
     "CopyRule",
+    "CountSum",
     "Email",
     "Event",
     "EventProblem",

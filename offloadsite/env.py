@@ -376,7 +376,8 @@ SPECS: tuple[Spec, ...] = (
     Spec("OIDC_GROUP_MAP", group_map, "{}", "Which of the provider's groups puts a person into which group of ours, as a JSON object; a list puts them into several. Whoever has none of them is not let in.", '{"learning-support": "Support staff", "learning-admins": ["Offload administrators"]}', ACCOUNTS),
     Spec("OIDC_ONLY", boolean, "off", "The login page asks for no password, and passwords are taken of superusers only (at `/login/?password=1`, for the day when the provider is down).", "off", ACCOUNTS),
     Spec("EXPORT_MAX_ROWS", whole(1, 10000000), "100000", "How many emails one export as CSV has at most, the newest of them. A last line says where there were more.", "100000", SITE),
-    Spec("TIME_ZONE", zone, "UTC", "Time zone of texts and reports; pages use the viewer's own.", "Europe/London", SITE),
+    Spec("TIME_ZONE", zone, "UTC", "Time zone of texts and reports, of days (\"today\", a filter from one day to another, a chart by days), and of times on pages for browsers without JavaScript; with it they show times in the viewer's own zone.", "Europe/London", SITE),
+    Spec("LANGUAGE", choice("en", "de"), "en", "Language of what is not made for one viewer (alarms, what the worker writes down), and of pages for people whose browser asks for none that there is and who have chosen none at the foot of a page. `en` English, `de` German.", "de", SITE),
     Spec("LOG_LEVEL", choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO", "How much is logged.", "INFO", SITE),
     Spec("SANDBOX_PORT", whole(1, 65535), "8026", "Port of the local SES sandbox that `make run` starts.", "8026", SITE),
 )

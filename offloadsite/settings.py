@@ -249,7 +249,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}", "OPTIONS": options}
     for name, options in _VALIDATORS.items()
 ]
-AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "emailoffload.accounts.backends.ByOwnName"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "overview"
 LOGOUT_REDIRECT_URL = "login"
@@ -267,7 +267,11 @@ AXES_DISABLE_ACCESS_LOG = True
 SOCIALACCOUNT_ADAPTER = "emailoffload.accounts.oidc.adapters.LoginAdapter"
 SOCIALACCOUNT_STORE_TOKENS = False
 ACCOUNT_EMAIL_VERIFICATION = "none"
-LANGUAGE_CODE = "en"
+LANGUAGE_CODE: str = _values["LANGUAGE"]
+# How another one is added: docs/translating.md. Each is called by its own name, whatever the page's language is.
+LANGUAGES = [("en", "English"), ("de", "Deutsch")]
+LOCALE_PATHS = [BASE_DIR / "emailoffload" / "locale"]
+LANGUAGE_COOKIE_AGE = 365 * 24 * 3600
 EXPORT_MAX_ROWS: int = _values["EXPORT_MAX_ROWS"]
 TIME_ZONE: str = _values["TIME_ZONE"]
 USE_I18N = True
@@ -279,7 +283,7 @@ WHITENOISE_USE_FINDERS = True  # style and script are served without `collectsta
 
 # --- Security ---
 SECURE_HTTPS: bool = _values["SECURE_HTTPS"]
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = SECURE_HTTPS
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = SECURE_SSL_REDIRECT = SECURE_HTTPS
 SECURE_HSTS_SECONDS = 31536000 if SECURE_HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if SECURE_HTTPS else None
@@ -288,8 +292,9 @@ SECURE_REDIRECT_EXEMPT = [r"^healthz(/worker)?$", r"^readyz$", r"^metrics$"]
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_AGE = 12 * 3600
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
-SESSION_COOKIE_HTTPONLY = True
-SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"  # not Strict: links in alarms and tickets lead here
+SESSION_COOKIE_HTTPONLY = LANGUAGE_COOKIE_HTTPONLY = True
+# Not Strict: links in alarms and tickets lead here.
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = LANGUAGE_COOKIE_SAMESITE = "Lax"
 X_FRAME_OPTIONS = "SAMEORIGIN"  # the preview of a mail is a sandboxed frame of our own
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {

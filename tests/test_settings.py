@@ -114,6 +114,21 @@ def test_all_problems_are_listed_together_and_a_command_exits_1_without_a_traceb
     assert HIDDEN not in done.stdout + done.stderr
 
 
+def test_single_sign_on_with_half_of_its_settings_starts_nothing_and_names_the_others(tmp_path: Path) -> None:
+    values = {
+        "OIDC_SERVER_URL": "https://login.example.org",
+        "OIDC_CLIENT_SECRET_FILE": str(tmp_path / "none"),
+    }
+    done = command(tmp_path, "manage.py", "check", **values)
+    assert done.returncode == 1
+    for words in (
+        "OIDC_CLIENT_ID: missing",
+        "OIDC_GROUP_MAP: missing",
+        "OIDC_CLIENT_SECRET_FILE: the file cannot be read",
+    ):
+        assert words in done.stderr
+
+
 def test_without_a_moodle_database_the_sample_site_and_the_local_ses_are_used(tmp_path: Path) -> None:
     code = (
         "import json, os; from offloadsite import settings as s\n"

@@ -1,7 +1,7 @@
 """Checks, without a network, that the lock files fit pyproject.toml. Exit status 1 names what does not.
 
-Each requirement must be pinned to a version that it allows, each pin must carry a hash, both files must agree
-on what they share, and neither may name a place where packages come from: that is the machine's own setting.
+Each requirement must be pinned to a version that it allows, each pin must carry a hash, the files must agree
+on what they share, and none may name a place where packages come from: that is the machine's own setting.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -43,19 +44,26 @@ def problems_of(requirements: Iterable[str], lock: str, name: str) -> list[str]:
 
 
 def main() -> int:
-    """Check both files; print the problems and the cure."""
+    """Check the files; print the problems and the cure."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    runtime = project["dependencies"]
-    extras = [text for extra in ("dev", "bench") for text in project["optional-dependencies"][extra]]
-    texts = {name: (ROOT / name).read_text() for name in ("requirements.lock", "requirements-dev.lock")}
-    found = problems_of(runtime, texts["requirements.lock"], "requirements.lock")
-    found += problems_of(runtime + extras, texts["requirements-dev.lock"], "requirements-dev.lock")
-    development = pins(texts["requirements-dev.lock"])
-    found += [
-        f"requirements-dev.lock: {name} is not at {version} as in requirements.lock"
-        for name, version in pins(texts["requirements.lock"]).items()
-        if development.get(name) != version
-    ]
+    extras = project["optional-dependencies"]
+    needed = {
+        "requirements.lock": project["dependencies"],
+        "requirements-oidc.lock": [*project["dependencies"], *extras["oidc"]],
+        "requirements-dev.lock": [
+            *project["dependencies"],
+            *(text for extra in ("oidc", "dev", "bench") for text in extras[extra]),
+        ],
+    }
+    texts = {name: (ROOT / name).read_text() for name in needed}
+    found = [each for name in needed for each in problems_of(needed[name], texts[name], name)]
+    for smaller, larger in pairwise(needed):
+        has = pins(texts[larger])
+        found += [
+            f"{larger}: {name} is not at {version} as in {smaller}"
+            for name, version in pins(texts[smaller]).items()
+            if has.get(name) != version
+        ]
     if found:
         print("\n".join(found), "Run `make lock`.", sep="\n", file=sys.stderr)
     return 1 if found else 0

@@ -26,7 +26,6 @@ from django.views import View
 from django.views.decorators.cache import never_cache
 
 from emailoffload.accounts import audit, throttle
-from emailoffload.accounts.forms import LoginForm
 
 HOURS = settings.SESSION_COOKIE_AGE // 3600
 
@@ -45,7 +44,6 @@ class LogIn(LoginView):
     """By password, or by the way to the provider of single sign-on."""
 
     redirect_authenticated_user = True
-    authentication_form = LoginForm
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """The form, and what is offered beside it."""

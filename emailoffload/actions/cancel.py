@@ -60,7 +60,7 @@ def refusal(state: str, claim_state: str) -> str:
 
 def may_have_left(email: Email) -> bool:
     """Whether a mail that can be stopped may have left all the same: a try of it got no answer. One query."""
-    return email.pk in _unsure([email])
+    return email.pk in unsure([email])
 
 
 def cancel(email_ids: Sequence[int], *, actor: str, reason: str) -> list[Cancelled]:
@@ -107,17 +107,17 @@ def _cancel_batch(ids: Sequence[int], actor: str, reason: str) -> dict[int, Canc
 
 
 def _stop(emails: Sequence[Email], now: datetime) -> None:
-    unsure = _unsure(emails)
+    doubtful = unsure(emails)
     for ids, why in (
-        ({email.pk for email in emails} - unsure, ""),
-        (unsure, STOPPED_UNSURE),
+        ({email.pk for email in emails} - doubtful, ""),
+        (doubtful, STOPPED_UNSURE),
     ):
         if ids:
             transitions.move(ids, S.CANCELLED, now=now, reason=why, detail="")
 
 
-def _unsure(emails: Collection[Email]) -> set[int]:
-    """Those of these mails of which a try got no answer."""
+def unsure(emails: Collection[Email]) -> set[int]:
+    """Those of these mails of which a try got no answer, by id: they may have left. One query."""
     if not emails:
         return set()
     tries = Attempt.objects.filter(email__in=[email.pk for email in emails], outcome=transitions.NO_ANSWER)

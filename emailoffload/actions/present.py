@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from django.db import DatabaseError, connections
+from django.db import Error, connections
 from django.utils.translation import gettext as _
 
 from emailoffload.delivery import message
@@ -50,7 +50,7 @@ def present(emails: Sequence[Email]) -> dict[int, Present]:
     try:
         site = load_site()
         users = load_users({_user(email) for email in learners})
-    except (DatabaseError, MoodleProblem):
+    except (Error, MoodleProblem):  # a connection that was lost is no DatabaseError
         connections["moodle"].close_if_unusable_or_obsolete()
         away = _("Moodle does not answer now, so the present address is not known. Try again later.")
         return found | {email.pk: Present(why_not=away) for email in learners}

@@ -21,6 +21,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from emailoffload.actions.cancel import STOPPED_UNSURE
 from emailoffload.actions.present import Present, present
 from emailoffload.feedback import suppression
 from emailoffload.outbox import bulk, content, intents
@@ -66,7 +67,10 @@ def reset_advice() -> str:
 
 def warning(email: Email) -> str:
     """What a person should know before this email is sent again; '' where there is nothing."""
-    return str(WARNINGS.get(email.state, ""))
+    state = email.state
+    if state == EmailState.CANCELLED and (email.accepted_at or email.reason == STOPPED_UNSURE):
+        state = EmailState.UNCERTAIN
+    return str(WARNINGS.get(state, ""))
 
 
 def why_not(email: Email) -> str:
@@ -193,7 +197,7 @@ def refusal(email: Email, facts: Facts) -> str:
     if facts.stored:
         return ""
     if facts.secret:
-        return f"{_('It carried credentials, and what it said is erased.')} {reset_advice()}"
+        return _("It carried credentials, and what it said is erased.") + f" {reset_advice()}"
     return _("What it said is no longer stored.")
 
 

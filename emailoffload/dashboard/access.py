@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.contrib.auth.mixins import AccessMixin
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
@@ -65,9 +67,7 @@ NEEDED: dict[str, Promise] = {
     VIEW_EVENTPROBLEM: _("This page needs the permission to see unreadable events (%(permission)s)."),
     CANCEL_EMAIL: _("Stopping a mail needs the permission to cancel emails (%(permission)s)."),
     EXPORT_EMAIL: _("Exporting mails needs the permission to export emails (%(permission)s)."),
-    VIEW_LEFTROW: _(
-        "This page needs the permission to see what was left to Moodle (%(permission)s)."
-    ),
+    VIEW_LEFTROW: _("This page needs the permission to see what was left to Moodle (%(permission)s)."),
     VIEW_AUDIT: _("This page needs the permission to see the audit log (%(permission)s)."),
     VIEW_CONFIGURATION: _("This page needs the permission to see the settings (%(permission)s)."),
     SHARE_VIEW: _("Saving a view for everybody needs the permission to change saved views (%(permission)s)."),
@@ -88,6 +88,17 @@ class LoginRequired(LoginRequiredMiddleware):
         if not getattr(view_func, "login_required", True):
             return None
         return super().process_view(request, view_func, view_args, view_kwargs)
+
+    def handle_no_permission(  # type: ignore[override]  # not always a redirect
+        self, request: HttpRequest, view_func: Callable[..., Any]
+    ) -> HttpResponseBase:
+        """The way to the login; a part of a page that is asked for after the session has ended leads the whole page
+        there, instead of showing a login in the part's place."""
+        if "HX-Request" not in request.headers:
+            return super().handle_no_permission(request, view_func)
+        page = urlsplit(request.headers.get("HX-Current-URL", ""))
+        back = urlencode({"next": f"{page.path}?{page.query}" if page.query else page.path or "/"})
+        return HttpResponse(status=401, headers={"HX-Redirect": f"{reverse('login')}?{back}"})
 
 
 class NeedsPermission(AccessMixin):

@@ -11,7 +11,7 @@ from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.functional import Promise
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 from django.views import View
 from django.views.decorators.cache import never_cache
 
@@ -23,7 +23,7 @@ from emailoffload.worker import alarm_conditions, alarm_telling
 
 SHOWN: Final[dict[str, Promise]] = {
     "": gettext_lazy("all"),
-    "open": gettext_lazy("open"),
+    "open": pgettext_lazy("alarms", "open"),
     "past": gettext_lazy("past"),
 }
 

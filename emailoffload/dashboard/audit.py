@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from emailoffload.dashboard import access, audit_words, links, paging
 from emailoffload.dashboard.views import PAGE_SIZE, Page
+from emailoffload.outbox import scope
 from emailoffload.outbox.models import AuditEntry
 
 SUGGESTED = 200
@@ -77,13 +78,13 @@ class Line:
     details: Sequence[tuple[str, str]]
 
 
-def line(entry: AuditEntry) -> Line:
-    """An entry in words; no query."""
+def line(entry: AuditEntry, viewer: scope.Person) -> Line:
+    """An entry in words, with a link where the viewer may follow it; no query beyond those of permissions."""
     return Line(
         entry=entry,
         did=audit_words.action(entry.action),
         thing=audit_words.thing(entry.object_type, entry.object_id) if entry.object_type else "",
-        place=audit_words.place(entry.object_type, entry.object_id),
+        place=audit_words.place(entry.object_type, entry.object_id, viewer),
         details=audit_words.details(entry.details),
     )
 
@@ -138,7 +139,7 @@ class AuditPage(Page):
             form=form,
             valid=valid,
             filtered=any(params.get(name) for name in form.fields),
-            lines=[line(entry) for entry in page.rows],
+            lines=[line(entry, self.request.user) for entry in page.rows],
             people=sorted(set(people)),
             page=page,
             older=links.with_key(params, "before", page.older_than),

@@ -11,7 +11,9 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from emailoffload.dashboard import access
 from emailoffload.dashboard.words import humanised
+from emailoffload.outbox import scope
 
 ACTIONS: Final[Mapping[str, Promise]] = {
     "view_content": gettext_lazy("read what a mail says"),
@@ -27,12 +29,32 @@ ACTIONS: Final[Mapping[str, Promise]] = {
     "uncertain_not_taken": gettext_lazy("sent a mail once more that SES had not taken"),
     "finding_dealt_with": gettext_lazy("marked a finding as dealt with"),
     "accept_moodle": gettext_lazy("accepted Moodle's database as it is"),
-    "add_suppression": gettext_lazy("suppressed an address"),
+    "suppress": gettext_lazy("suppressed an address"),
     "lift_suppression": gettext_lazy("let a suppressed address get mail again"),
     "pause": gettext_lazy("paused"),
     "resume": gettext_lazy("resumed"),
+    "override_reputation": gettext_lazy("let claiming go on in spite of the reputation"),
+    "end_override_reputation": gettext_lazy("ended the exception to the reputation's limits"),
+    "coverage_count": gettext_lazy("had coverage counted again"),
+    "share_view": gettext_lazy("shared a saved view with everybody"),
+    "unshare_view": gettext_lazy("took back a saved view from everybody"),
     "export": gettext_lazy("exported emails"),
     "checkup": gettext_lazy("had the doctor look"),
+    "login": gettext_lazy("logged in"),
+    "logout": gettext_lazy("logged out"),
+    "login_failed": gettext_lazy("was given a wrong password"),
+    "login_lock": gettext_lazy("refuses logins for a while"),
+    "login_refused": gettext_lazy("did not let somebody in"),
+    "password_change": gettext_lazy("changed their own password"),
+    "set_password_user": gettext_lazy("set somebody's password"),
+    "account_create": gettext_lazy("made an account by single sign-on"),
+    "groups_by_sso": gettext_lazy("changed groups by single sign-on"),
+    "add_user": gettext_lazy("added an account"),
+    "change_user": gettext_lazy("changed an account"),
+    "delete_user": gettext_lazy("deleted an account"),
+    "add_group": gettext_lazy("added a group"),
+    "change_group": gettext_lazy("changed a group"),
+    "delete_group": gettext_lazy("deleted a group"),
     "bind_group": gettext_lazy("changed the companies of a group"),
     "add_routingrule": gettext_lazy("added a routing rule"),
     "change_routingrule": gettext_lazy("changed a routing rule"),
@@ -58,7 +80,7 @@ OBJECTS: Final[Mapping[str, Promise]] = {
     "group": gettext_lazy("group"),
     "user": gettext_lazy("account"),
     "site": gettext_lazy("whole site"),
-    "saved_view": gettext_lazy("saved view"),
+    "savedview": gettext_lazy("saved view"),
 }
 _PAGES: Final[Mapping[str, str]] = {
     "email": "email",
@@ -70,6 +92,20 @@ _PAGES: Final[Mapping[str, str]] = {
     "user": "admin:auth_user_change",
     "claim": "admin:emailoffload_claim_change",
 }
+_NEEDED: Final[Mapping[str, str]] = {
+    "email": access.VIEW_EMAIL,
+    "suppression": access.VIEW_SUPPRESSION,
+    "event_problem": access.VIEW_EVENTPROBLEM,
+    "routingrule": access.VIEW_ROUTINGRULE,
+    "copyrule": access.VIEW_COPYRULE,
+    "group": "auth.view_group",
+    "user": "auth.view_user",
+    "claim": "emailoffload.view_claim",
+    "pause": access.PAUSE,
+    "reputation": access.VIEW_REPUTATION,
+    "site": access.VIEW_CONFIGURATION,
+}
+"""What the page of a thing asks for: nobody is led to a page that refuses them."""
 _PLACES: Final[Mapping[str, str]] = {"pause": "pause", "reputation": "reputation", "site": "configuration"}
 
 
@@ -86,8 +122,13 @@ def thing(kind: str, number: str) -> str:
     return _("%(thing)s %(id)s") % {"thing": name, "id": number}
 
 
-def place(kind: str, number: str) -> str:
-    """Where the thing can be seen; empty where there is no such page."""
+def place(kind: str, number: str, viewer: scope.Person) -> str:
+    """Where the thing can be seen; empty where there is no such page, or none that would let the viewer in."""
+    admins = _PAGES.get(kind, "").startswith("admin:")
+    if admins and not viewer.is_staff:  # type: ignore[union-attr]
+        return ""
+    if kind in _NEEDED and not viewer.has_perm(_NEEDED[kind]):  # type: ignore[union-attr]
+        return ""
     try:
         if kind in _PLACES:
             return reverse(_PLACES[kind])

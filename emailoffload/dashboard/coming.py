@@ -84,9 +84,17 @@ def is_quick() -> bool:
     return newest.reachable and newest.value <= SCAN_AT_ONCE
 
 
-def of(user_id: int, *, reminders: bool, companies: Collection[int] | None) -> Coming:
+def of(
+    user_id: int,
+    *,
+    reminders: bool,
+    companies: Collection[int] | None,
+    deleted: bool = False,
+    unreached: SafeString | str = "",
+) -> Coming:
     """What is coming up for a user, soonest first.
 
+    `deleted`: it is a deleted user; `unreached`: why Moodle mails them no reminders, as a sentence.
     `reminders`: whether the viewer may know of those. Of IOMAD's queue they see mails of `companies`; None: all.
     Some hundred small queries on Moodle's database for any number of mails, one of them reading the table of reminders.
     """
@@ -96,7 +104,7 @@ def of(user_id: int, *, reminders: bool, companies: Collection[int] | None) -> C
     try:
         with translated():
             if reminders:
-                _reminders(user_id, coming)
+                _reminders(user_id, coming, deleted=deleted, unreached=unreached)
             _queue(user_id, companies, coming)
     except (MoodleProblem, DatabaseFailure) as failure:
         log.warning("Moodle's database did not answer the dashboard: %s", type(failure).__name__)
@@ -106,7 +114,7 @@ def of(user_id: int, *, reminders: bool, companies: Collection[int] | None) -> C
     return coming
 
 
-def _reminders(user_id: int, coming: Coming) -> None:
+def _reminders(user_id: int, coming: Coming, *, deleted: bool, unreached: SafeString | str) -> None:
     rows = [row for row in registry.of_user(REENGAGEMENT, user_id, LOOKED_AT) if isinstance(row, InProgress)]
     activities = _activities({row.reengagement for row in rows})
     courses = _courses(activity.course for activity in activities.values())
@@ -119,10 +127,9 @@ def _reminders(user_id: int, coming: Coming) -> None:
             timed.append(row)
         elif activity.emailuser == EMAILUSER_COMPLETION and not row.completed:
             course = courses.get(activity.course, "")
-            sentence = _("%(why)s.") % {"why": outlook.MEANINGS[outlook.ON_COMPLETION]}
             due = _moment(row.completiontime)
             coming.items.append(
-                Item(REENGAGEMENT, activity.name, course, due, _("Moodle"), sentence, "quiet")
+                Item(REENGAGEMENT, activity.name, course, due, *_at_completion(deleted, unreached))
             )
     forecasts = _foreseen(REENGAGEMENT, timed[:MOST], coming)
     for row, found in zip(timed, forecasts, strict=False):
@@ -139,6 +146,15 @@ def _reminders(user_id: int, coming: Coming) -> None:
                 routing=_question(found, user=user_id, activity=row.reengagement),
             )
         )
+
+
+def _at_completion(deleted: bool, unreached: SafeString | str) -> tuple[str, SafeString, Tone]:
+    """Who sends a mail of an activity that mails at its completion (facts §2.5: nobody, for who is deleted)."""
+    if deleted:
+        nobody = untaken.because(_("Moodle sends nothing either"), codes.USER_DELETED)
+        return _("Nobody"), nobody, untaken.tone(codes.USER_DELETED)
+    why = _("%(why)s.") % {"why": outlook.MEANINGS[outlook.ON_COMPLETION]}
+    return _("Moodle"), joined(why, unreached), "quiet"
 
 
 def _queue(user_id: int, companies: Collection[int] | None, coming: Coming) -> None:

@@ -122,7 +122,7 @@ def find(asked: Mapping[str, Any], viewer: scope.Person) -> Found:
 def _find(asked: Mapping[str, Any], viewer: scope.Person) -> Found:
     user_id: int = asked["user"]
     user = loaders.load_users([user_id]).get(user_id)
-    company_id, company = loaders.load_company_of([user_id]).get(user_id, (None, ""))
+    company_id, company = loaders.load_company_of([user_id], few=True).get(user_id, (None, ""))
     among = scope.companies_of(viewer)
     if among is not None and company_id not in among:
         return Found(

@@ -99,7 +99,7 @@ def shown(groups: Sequence[Group], wanted: str) -> Shown:
     found: list[Group] = []
     for group, line in part:
         if not found or (found[-1].course_id, found[-1].title) != (group.course_id, group.title):
-            found.append(Group(group.course_id, group.title, []))
+            found.append(Group(group.course_id, group.title, [], group.silent))
         found[-1].lines.append(line)
     first = (number - 1) * PAGE_SIZE
     return Shown(

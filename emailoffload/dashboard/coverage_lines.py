@@ -301,7 +301,7 @@ class Summary:
         said = []
         if self.partly:
             said.append(
-                ngettext("%(n)d more is so in part.", "%(n)d more are so in part.", self.partly)
+                ngettext("%(n)d more is partly offloaded.", "%(n)d more are partly offloaded.", self.partly)
                 % {"n": self.partly}
             )
         if self.nobody:

@@ -29,7 +29,7 @@ TITLES: Final[Mapping[str, tuple[Promise, str]]] = {
     "cancel": (gettext_lazy("Stopped by a person"), "warn"),
     "release": (gettext_lazy("Handed back to Moodle"), "quiet"),
     "release_refused": (gettext_lazy("Handing it back was refused: Moodle's row had changed"), "warn"),
-    "retry": (gettext_lazy("Queued anew for Amazon SES"), "wait"),
+    "retry": (gettext_lazy("Queued again for Amazon SES"), "wait"),
     "smtp": (gettext_lazy("Set aside for the SMTP server"), "wait"),
     "dismiss": (gettext_lazy("Marked as dealt with"), "quiet"),
     "settle": (gettext_lazy("Settled: a person said what became of it"), "quiet"),

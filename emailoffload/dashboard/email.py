@@ -4,18 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
 
-from emailoffload.dashboard import access, deeds, known, lineage, links, paging, preview, suppressed, words
+from emailoffload.actions.fallbacks import Action
+from emailoffload.dashboard import (
+    access,
+    deeds,
+    fallbacks,
+    known,
+    lineage,
+    links,
+    paging,
+    preview,
+    suppressed,
+    words,
+)
 from emailoffload.dashboard.offers import offers
 from emailoffload.dashboard.timeline import entries, reports
 from emailoffload.dashboard.verdicts import Verdict, verdict
 from emailoffload.dashboard.views import Page
 from emailoffload.outbox import scope
 from emailoffload.outbox.models import Email
+from emailoffload.outbox.states import EmailState
 
 ATTEMPTS_SHOWN = 200
 MOST_OTHERS = 200
@@ -58,6 +71,19 @@ def why_this_recipient(email: Email) -> str:
     return _("A copy that the site asked for.")
 
 
+OF_ONE: Final = frozenset({"retry", "accepted", "again", "dismiss"})
+"""What is decided about a mail among the fallbacks and has no page of its own."""
+
+
+def decisions(email: Email, viewer: scope.Person) -> dict[str, Action]:
+    """What a person can decide about a mail that waits for one, by the names that the page of its group takes."""
+    if email.state not in (EmailState.FAILED, EmailState.UNCERTAIN):
+        return {}
+    if not viewer.has_perm(access.HANDLE_FALLBACK):  # type: ignore[union-attr]
+        return {}
+    return {name: action for name, action in fallbacks.offered(email.state).items() if name in OF_ONE}
+
+
 class EmailPage(Page):
     """One email: the verdict, who and what, its siblings, its timeline, what can be done."""
 
@@ -90,6 +116,7 @@ class EmailPage(Page):
             links=links.moodle(email.claim),
             reminder=words.reminder(email.claim.ordinal, email.claim.is_last),
             why_recipient=why_this_recipient(email),
+            decisions=decisions(email, viewer),
             offers=offers(email, others, of_it.suppression, shown, viewer, secret=secret),
             **kwargs,
         )

@@ -20,7 +20,7 @@ from emailoffload.dashboard import paging, walk
 from emailoffload.feedback.models import Event, EventType
 from emailoffload.outbox import scope
 
-WINDOW = 200_000
+WINDOW = 100_000
 """Events that are looked at where no index helps, the newest."""
 WINDOW_BOUND = 50_000
 """The same for people bound to companies: of each event its mail is looked at, too."""
@@ -128,7 +128,8 @@ def _of_address(
 def _walk(address: str, kinds: Sequence[str], params: QueryDict, size: int) -> paging.Page[Event]:
     """One page of an address's events by the time at which they happened; the keys of its neighbours are ids."""
     before, after = paging.key(params, "before"), paging.key(params, "after")
-    edge = Event.objects.filter(pk=after or before).first() if after or before else None
+    key = after or before
+    edge = Event.objects.filter(pk=key).first() if key else None
     newer = after is not None and edge is not None
     ids = _walked(address, kinds, size + 1, edge, newer=newer)
     further, shown = len(ids) > size, ids[:size]

@@ -133,7 +133,7 @@ class EventTable(tables.Table):
             {
                 "event": record,
                 "meaning": observed.meaning(record) or observed.title(record)[0],
-                "codes": ", ".join(part for part in (record.kind, record.subkind, record.status) if part),
+                "codes": observed.codes(record),
                 "noted": observed.why_noted(record),
             },
         )

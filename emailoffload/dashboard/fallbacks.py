@@ -20,7 +20,8 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from emailoffload.actions import fallbacks as actions
-from emailoffload.dashboard import access, links, paging
+from emailoffload.dashboard import access, links, paging, walk
+from emailoffload.dashboard.emails import load
 from emailoffload.dashboard.views import PAGE_SIZE, Page
 from emailoffload.delivery import smtp
 from emailoffload.outbox import scope
@@ -63,11 +64,26 @@ class Section:
 
 def mails(user: scope.Person, state: str, reason: str | None = None) -> QuerySet[Email]:
     """The mails of a state that did not go by the cloud and that `user` may see, of one cause if it is given."""
-    found = scope.emails_for(user).filter(state=state)
+    return scope.emails_for(user).filter(_beside(state, reason), state=state)
+
+
+def _beside(state: str, reason: str | None) -> Q:
+    """What a mail of a state must be, beside its state."""
+    found = Q() if reason is None else Q(reason=reason)
     if state == S.QUEUED:
         now = timezone.now()
-        found = found.filter(Q(deadline_at__lte=now) | Q(route="smtp"), next_try_at__lte=now + SOON)
-    return found if reason is None else found.filter(reason=reason)
+        found &= (Q(deadline_at__lte=now) | Q(route="smtp")) & Q(next_try_at__lte=now + SOON)
+    return found
+
+
+def wanted(user: scope.Person, state: str, reason: str) -> walk.Wanted:
+    """The same mails of one cause, for a page of them: of states with millions of mails, a part is looked at."""
+    found = walk.Wanted({"state": (state,)}, _beside(state, reason))
+    companies = scope.companies_of(user)
+    if companies is not None:
+        found.narrow("company_id", sorted(companies))
+        found.private = True
+    return found
 
 
 def section(user: scope.Person, state: str) -> Section:
@@ -79,6 +95,15 @@ def section(user: scope.Person, state: str) -> Section:
     found = [Group(state, reason, len(times), min(times)) for reason, times in groups.items()]
     total = sum(group.count for group in found)
     return Section(state, STATES[state], sorted(found, key=lambda group: -group.count), total > CAP)
+
+
+def offered(state: str) -> dict[str, actions.Action]:
+    """The actions for mails of a state; SMTP only where there is that route."""
+    return {
+        name: action
+        for name, action in actions.ACTIONS.items()
+        if state in action.states and (name != "smtp" or smtp.configured())
+    }
 
 
 class FallbacksPage(Page):
@@ -93,6 +118,17 @@ class FallbacksPage(Page):
         return super().get_context_data(
             sections=[each for each in found if each.groups], smtp=smtp.configured(), **kwargs
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The mails that a request means: their ids, at most `actions.MOST`."""
+
+    ids: Sequence[int]
+    more: bool = False
+    """The group has still more of them."""
+    gone: int = 0
+    """So many were in the group when they were chosen, and are no more."""
 
 
 class ActionForm(forms.Form):
@@ -126,32 +162,24 @@ class GroupPage(Page):
         """One page of the group's mails, and the actions that its state allows."""
         state, reason = self.group()
         params = self.request.GET
-        rows = mails(self.request.user, state, reason)
-        found = paging.page(rows.select_related("claim"), params, PAGE_SIZE)
+        user = self.request.user
+        before, after = paging.key(params, "before"), paging.key(params, "after")
+        found = walk.find(wanted(user, state, reason), PAGE_SIZE, before, after)
+        emails = load(user, found.ids)
         may = self.request.user.has_perm(access.HANDLE_FALLBACK)
         return super().get_context_data(
             title=STATES[state],
             reason=reason,
-            page=found,
-            lines=[
-                (email, uncertain.deadline(email) if state == S.UNCERTAIN else None) for email in found.rows
-            ],
-            count=paging.capped_count(rows),
+            lines=[(email, uncertain.deadline(email) if state == S.UNCERTAIN else None) for email in emails],
+            count=found.count,
+            looked_to=walk.moment(found.cut) if found.cut is not None else None,
             most=actions.MOST,
-            actions=self.offered(state) if may else {},
+            actions=offered(state) if may else {},
             older=links.with_key(params, "before", found.older_than),
             newer=links.with_key(params, "after", found.newer_than),
             newest=links.without_keys(params),
             **(kwargs | {"state": state}),
         )
-
-    def offered(self, state: str) -> dict[str, actions.Action]:
-        """The actions for mails of a state; SMTP only where there is that route."""
-        return {
-            name: action
-            for name, action in actions.ACTIONS.items()
-            if state in action.states and (name != "smtp" or smtp.configured())
-        }
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Without `confirm`, say what will happen to how many; with it and a reason, do it and say what happened."""
@@ -160,30 +188,38 @@ class GroupPage(Page):
             words = str(access.NEEDED[access.HANDLE_FALLBACK])
             raise PermissionDenied(words % {"permission": access.HANDLE_FALLBACK})
         name = request.POST.get("action", "")
-        if name not in self.offered(state):
+        if name not in offered(state):
             raise Http404
-        ids = self._chosen(request, state, reason)
+        chosen = self._chosen(request, state, reason)
         form = ActionForm(request.POST if "confirm" in request.POST else None)
         values: dict[str, Any] = {
-            "state": state, "reason": reason, "name": name, "action": actions.ACTIONS[name], "number": len(ids),
-            "ids": ",".join(map(str, ids)), "form": form, "acted": None, "title": STATES[state],
+            "state": state, "reason": reason, "name": name, "action": actions.ACTIONS[name], "chosen": chosen,
+            "number": len(chosen.ids), "ids": ",".join(map(str, chosen.ids)), "form": form, "acted": None,
+            "title": STATES[state],
         }  # fmt: skip
         status = 200
-        if ids and form.is_bound:
-            if form.is_valid():
-                values["acted"] = actions.act(
-                    name, ids, actor=request.user.get_username(), reason=form.cleaned_data["reason"]
-                )
-            else:
-                status = 400
+        if chosen.ids and form.is_valid():
+            acted = actions.act(
+                name, chosen.ids, actor=request.user.get_username(), reason=form.cleaned_data["reason"]
+            )
+            if chosen.gone:
+                acted.refused[str(_("It has moved on meanwhile."))] += chosen.gone
+            values["acted"] = acted
+        elif chosen.ids:
+            values["expected"] = actions.expect(name, chosen.ids)
+            status = 400 if form.is_bound else 200
         return TemplateResponse(request, "offload/fallback_confirm.html", values, status=status)
 
-    def _chosen(self, request: HttpRequest, state: str, reason: str) -> list[int]:
-        """The ids of the mails that are meant, only those of this group that the person may see."""
-        rows = mails(request.user, state, reason)
+    def _chosen(self, request: HttpRequest, state: str, reason: str) -> Chosen:
+        """The mails that are meant, only those of this group that the person may see."""
+        rows = mails(request.user, state, reason).order_by("pk").values_list("pk", flat=True)
         if request.POST.get("all") and "confirm" not in request.POST:
-            return list(rows.order_by("pk").values_list("pk", flat=True)[: actions.MOST])
+            found = list(rows[: actions.MOST + 1])
+            return Chosen(found[: actions.MOST], more=len(found) > actions.MOST)
         given = request.POST.getlist("email") + request.POST.get("ids", "").split(",")
         numbers = {int(text[:19]) for text in given if text.isascii() and text.isdigit()}
         wanted = sorted(number for number in numbers if number <= paging.MAX_ID)[: actions.MOST]
-        return list(rows.filter(pk__in=wanted).order_by("pk").values_list("pk", flat=True))
+        ids = list(rows.filter(pk__in=wanted))
+        # Of others' mails nobody is told that they exist.
+        others = scope.emails_for(request.user).filter(pk__in=set(wanted) - set(ids))
+        return Chosen(ids, gone=others.count())

@@ -17,7 +17,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from emailoffload.dashboard import charts, companies, reasons, words
+from emailoffload.dashboard import charts, companies, dates, reasons, words
 from emailoffload.dashboard.charts import Chart, Group, Item
 from emailoffload.dashboard.period import Selection
 from emailoffload.outbox import rollups
@@ -155,7 +155,7 @@ def _steps(
     delivered = _sum(mails, DELIVERED)
     return [
         Figure("due", _("Due"), due, 0,
-               _("Rows of Moodle that were due or about to be: claimed ones, and those left to Moodle.")),
+               _("Rows of Moodle that were due or about to be: claimed ones, and those that stayed with Moodle.")),
         Figure("claimed", _("Claimed"), claimed, due,
                _("Rows that became ours. One row yields a mail for each recipient; the link shows their mails."),
                chosen.emails() if claimed else "", _("%(share)s of the rows")),
@@ -165,7 +165,8 @@ def _steps(
                _("Mails that Amazon SES took, whatever became of them afterwards."),
                chosen.emails(ACCEPTED) if accepted else "", _("%(share)s of the mails")),
         Figure("delivered", _("Delivered"), delivered, rendered,
-               _("Mails that the recipient's server took, by an event of Amazon SES's; opened ones included."),
+               _("Mails that the recipient's server took, by an event of Amazon SES's; opened ones, and those called "
+                 "spam, included."),
                chosen.emails(DELIVERED) if delivered else "", _("%(share)s of the mails")),
     ]  # fmt: skip
 
@@ -252,13 +253,13 @@ def _named(at: datetime, after: datetime, *, by: str) -> tuple[str, str]:
     """A step in words and its short name, in the present time zone: the hour that comes twice names its zone."""
     local = timezone.localtime(at)
     if by == "hour":
-        day, hour = formats.date_format(local, "j M"), f"{local:%H:%M}"
+        day, hour = dates.short_day(local), f"{local:%H:%M}"
         return _("%(day)s, from %(time)s %(zone)s") % {"day": day, "time": hour, "zone": local.tzname()}, hour
-    day = formats.date_format(local, "j M")
+    day = dates.short_day(local)
     last = timezone.localtime(after - timedelta(hours=1))
     if last.date() <= local.date():
-        return formats.date_format(local, "D j M Y"), day
-    return _("%(first)s to %(last)s") % {"first": day, "last": formats.date_format(last, "j M Y")}, day
+        return dates.weekday(local), day
+    return _("%(first)s to %(last)s") % {"first": day, "last": dates.day(last)}, day
 
 
 def _sources(chosen: Selection, whole: Item) -> Chart | None:

@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.utils.formats import number_format
+from django.utils.functional import Promise
 from django.utils.text import capfirst
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from emailoffload.dashboard import access
 from emailoffload.dashboard.alarm_lines import Line as AlarmLine
@@ -49,6 +50,17 @@ PAGES: Final[Mapping[str, str]] = {
     "reconciliation": access.VIEW_EMAIL,
 }
 """Pages that cards and tasks lead to, and the permission that each needs."""
+LINKS: Final[Mapping[str, Promise]] = {
+    "pause": gettext_lazy("Open Pause"),
+    "reputation": gettext_lazy("Open Reputation"),
+    "alarms": gettext_lazy("Open Alarms"),
+    "runs": gettext_lazy("Open Runs"),
+    "events": gettext_lazy("Open Events"),
+    "event-problems": gettext_lazy("Open the unreadable events"),
+    "fallbacks": gettext_lazy("Open Fallbacks"),
+    "reconciliation": gettext_lazy("Open Reconciliation"),
+}
+"""The words of a link to each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +86,11 @@ class Verdict:
     cure: str = ""
     page: str = ""
     more: str = ""
+
+    @property
+    def link(self) -> str:
+        """The words of a link to the page; empty without one."""
+        return str(LINKS[self.page]) if self.page else ""
 
     @property
     def key(self) -> str:
@@ -119,7 +136,7 @@ def worker(now: datetime) -> Health:
         return Health(name, "warn", _("No worker has run yet."), None, cure, code)
     if now - last <= ALIVE_WITHIN:
         return Health(name, "good", _("Alive. Its last sign of life:"), last, code=code)
-    return Health(name, "bad", _("Silent. No pass has run since"), last, cure, code)
+    return Health(name, "bad", _("Silent. Its last sign of life:"), last, cure, code)
 
 
 def last_runs(now: datetime) -> list[Health]:
@@ -156,7 +173,7 @@ def lag(now: datetime) -> Health:
     waiting = Email.objects.filter(state=EmailState.QUEUED, next_try_at__lt=now - LATE_AFTER)
     oldest = waiting.order_by("next_try_at").values_list("next_try_at", flat=True).first()
     if oldest is not None:
-        text = _("The oldest mail in the outbox should have left %(time)s ago, at") % {
+        text = _("The oldest mail in the outbox is %(time)s late. It was due") % {
             "time": timesince(oldest, now)
         }
         cure = _(
@@ -170,7 +187,9 @@ def lag(now: datetime) -> Health:
         cure = _(
             "Moodle's cron sends what is not claimed. Restart the worker, and look at its passes on Runs."
         )
-        return Health(name, "warn", _("No claiming pass has begun since"), claimed, cure, code, "runs")
+        return Health(
+            name, "warn", _("No claiming pass begins. The last one began"), claimed, cure, code, "runs"
+        )
     if claimed is None:
         return Health(name, "quiet", _("Nothing is late. No claiming pass yet."), code=code)
     return Health(name, "good", _("Nothing is late. The last claiming pass began"), claimed, code=code)
@@ -188,7 +207,7 @@ def queue(now: datetime) -> list[Health]:
 def _watch(guard: guardstate.Guard, at: datetime, now: datetime) -> tuple[str, str, datetime, str]:
     if now - at > ALIVE_WITHIN:
         cure = _("IOMAD's own cron sends what waits there. The watch runs in the worker.")
-        return "warn", _("Not watched since"), at, cure
+        return "warn", _("Not watched. The last look was"), at, cure
     if guard.why_not == reasons.LOCK_UNAVAILABLE:
         text = _("Watched for mails that are due later; what is due already stays with IOMAD. Last look:")
         return "good", text, at, ""
@@ -201,7 +220,7 @@ def _watch(guard: guardstate.Guard, at: datetime, now: datetime) -> tuple[str, s
         }
         return "warn", _("Nothing is claimed from it. Last look:"), at, cure
     if guard.held_since:
-        return "good", _("Watched; the lock of IOMAD's cron is ours since"), guard.held_since, ""
+        return "good", _("Watched; the lock of IOMAD's cron is ours. It was taken"), guard.held_since, ""
     texts = {
         "hold": _("Watched; IOMAD's cron has its turn. Last look:"),
         "tick": _("Watched, also just before each run of IOMAD's cron. Last look:"),

@@ -13,6 +13,7 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from emailoffload.dashboard import reasons
 from emailoffload.dashboard.health_cards import Health
 from emailoffload.delivery import rate
 from emailoffload.delivery.health import BREAKER
@@ -35,7 +36,7 @@ def ses_account() -> list[Health]:
     broken = rows[BREAKER].value if BREAKER in rows else None
     if broken:
         text = _("Sending has stopped (%(code)s); it is tried again by itself. Since")
-        cure = str(broken.get("why", ""))
+        cure = reasons.written(str(broken.get("why", "")))
         since = (
             datetime.fromtimestamp(broken["since"], UTC) if broken.get("since") else rows[BREAKER].updated_at
         )
@@ -46,7 +47,8 @@ def ses_account() -> list[Health]:
     problem, account = read.value.get("problem"), read.value.get("account")
     if problem:
         text = _("The account could not be read (%(code)s),") % {"code": problem.get("code", "")}
-        return [Health(name, "warn", text, read.updated_at, str(problem.get("message", "")), code)]
+        cure = reasons.written(str(problem.get("message", "")))
+        return [Health(name, "warn", text, read.updated_at, cure, code)]
     if not account:
         return []
     if not account["sending_enabled"]:
@@ -57,7 +59,10 @@ def ses_account() -> list[Health]:
         text = _("Sending is on; %(sent)s mails in 24 hours, no daily limit, read")
     else:
         text = _("Sending is on; %(sent)s of %(quota)s mails in 24 hours, read")
-    values = {"sent": f"{account['sent_24h']:,}", "quota": f"{quota or 0:,}"}
+    values = {
+        "sent": number_format(account["sent_24h"], force_grouping=True),
+        "quota": number_format(quota or 0, force_grouping=True),
+    }
     cure = ""
     if quota is not None and account["sent_24h"] >= quota:
         cure = _("The 24-hour quota is used up. Moodle sends meanwhile; ask AWS for a higher quota.")
@@ -87,12 +92,18 @@ def events(now: datetime) -> Health:
     if now - seen.polled_at > QUEUE_SILENT:
         cure = _("Start the worker, or look at its feedback passes on Runs.")
         return Health(
-            name, "warn", _("The queue has not been read since"), seen.polled_at, cure, code, "events"
+            name,
+            "warn",
+            _("The queue is not being read. The last time was"),
+            seen.polled_at,
+            cure,
+            code,
+            "events",
         )
     waiting = ngettext("%(n)s event waits", "%(n)s events wait", seen.waiting)
     values = {"waiting": waiting % {"n": number_format(seen.waiting, force_grouping=True)}}
     if seen.waiting and (seen.drained_at is None or now - seen.drained_at > BACKLOG):
-        text = _("%(waiting)s, and the queue has not been empty for long. Last read") % values
+        text = _("%(waiting)s, and the queue has not been empty for a long time. Last read") % values
         cure = _("If the number grows the database is too slow; see docs/events.md, “When events are late”.")
         return Health(name, "warn", text, seen.polled_at, cure, code, "events")
     if seen.event_at is None:

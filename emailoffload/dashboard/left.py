@@ -7,7 +7,7 @@ key within a range of ids, so that a period of a table of millions is read where
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
@@ -20,11 +20,14 @@ from django.utils.dateparse import parse_datetime
 
 from emailoffload.dashboard import access, links, overview, paging, period, reasons
 from emailoffload.dashboard.views import PAGE_SIZE, Page
-from emailoffload.outbox import rollups, scope
+from emailoffload.outbox import rollups
 from emailoffload.outbox.figures import LeftRow
+from emailoffload.outbox.models import Claim
 from emailoffload.outbox.states import ClaimState
 
 LOST: Final = "lost"
+WALK: Final = 50_000
+"""Ids that one page of a reason, a company or a source looks at."""
 SLACK: Final = 50_000
 """Ids: passes that run at once write their rows a little out of the order of their times."""
 M = TypeVar("M", bound=Model)
@@ -40,11 +43,6 @@ class Reason:
     here: bool
 
 
-def rows(user: scope.Person) -> QuerySet[LeftRow]:
-    """The rows left to Moodle that a person may see."""
-    return scope.narrow(LeftRow.objects.all(), user, "company_id")
-
-
 def span(params: QueryDict, chosen: period.Selection) -> tuple[datetime, datetime]:
     """The moments that `since` and `until` name, unless a period is chosen; else that one's."""
     if any(params.get(name) for name in ("when", "date_from", "date_to")):
@@ -58,22 +56,60 @@ def span(params: QueryDict, chosen: period.Selection) -> tuple[datetime, datetim
 def _moment(text: str) -> datetime | None:
     try:
         found = parse_datetime(text)
-        return None if found is None else timezone.make_aware(found) if found.tzinfo is None else found
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
+    # At the ends of the calendar no zone can be reckoned with.
+    if found is None or not 1971 <= found.year <= 9000:
+        return None
+    return timezone.make_aware(found) if found.tzinfo is None else found
 
 
-def between(found: QuerySet[M], field: str, since: datetime, until: datetime) -> QuerySet[M]:
-    """Of `found` those whose `field` is in the half-open span, read from a range of ids; two queries of one row.
+def between(rows: QuerySet[M], field: str, since: datetime, until: datetime) -> QuerySet[M]:
+    """Of `rows` those whose `field` is in the half-open span, read from a range of ids; two queries of one row.
 
-    Ids grow with time; `found` must be ordered by nothing and `field` must have an index.
+    Ids grow with time. `rows` must be such that an index finds the first by `field`; narrow what is returned further.
     """
-    inside = found.filter(**{f"{field}__gte": since, f"{field}__lt": until})
+    inside = rows.filter(**{f"{field}__gte": since, f"{field}__lt": until})
     first = inside.order_by(field).values_list("pk", flat=True).first()
     last = inside.order_by(f"-{field}").values_list("pk", flat=True).first()
     if first is None or last is None:
-        return found.none()
+        return rows.none()
     return inside.filter(pk__gte=min(first, last) - SLACK, pk__lte=max(first, last) + SLACK)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One page of rows, and how many there are; `looked_to`: only rows since then were looked at."""
+
+    page: paging.Page[Any]
+    count: paging.Capped
+    looked_to: datetime | None = None
+
+
+def shown(every: QuerySet[Any], found: QuerySet[Any], params: QueryDict, counted: int) -> Shown:
+    """The page of `found` that the address names, of `every` row of the span.
+
+    No index finds a reason or a company within a span. In a long one a page looks at `WALK` ids, and the number
+    is that of the hourly counts.
+    """
+    newest = every.order_by("-pk").values_list("pk", flat=True).first() or 0
+    oldest = every.order_by("pk").values_list("pk", flat=True).first() or 0
+    if newest - oldest < WALK:
+        return Shown(paging.page(found, params, PAGE_SIZE), paging.capped_count(found))
+    count = paging.Capped(min(counted, paging.COUNT_CAP), counted > paging.COUNT_CAP)
+    before, after = paging.key(params, "before"), paging.key(params, "after")
+    if after is not None:
+        ceiling = after + WALK
+        page = paging.page(found.filter(pk__lte=ceiling), params, PAGE_SIZE)
+        if page.newer_than is None and ceiling < newest:
+            page = paging.Page(page.rows, page.older_than, ceiling)
+        return Shown(page, count)
+    floor = (newest + 1 if before is None else min(before, newest + 1)) - WALK
+    page = paging.page(found.filter(pk__gte=floor), params, PAGE_SIZE)
+    if page.older_than is not None or floor <= oldest:
+        return Shown(page, count)
+    edge = every.filter(pk__gte=floor).order_by("pk").values_list("first_seen", flat=True).first()
+    return Shown(paging.Page(page.rows, floor, page.newer_than), count, edge)
 
 
 class LeftPage(Page):
@@ -89,17 +125,18 @@ class LeftPage(Page):
         since, until = span(params, chosen)
         lost = params.get("show") == LOST
         reason = params.get("reason", "")[:60]
-        found: QuerySet[Any]
+        counts = rollups.totals("left", since, until, companies=chosen.companies, source=chosen.source)
         if lost:
-            claims = scope.claims_for(user).filter(state=ClaimState.LOST)
-            found = between(self._narrowed(claims, chosen), "created_at", since, until).defer(
+            claims = Claim.objects.filter(state=ClaimState.LOST)
+            rows = self._narrowed(between(claims, "created_at", since, until), chosen).defer(
                 "before", "after"
             )
+            found = Shown(paging.page(rows, params, PAGE_SIZE), paging.capped_count(rows))
         else:
-            left = self._narrowed(rows(user), chosen)
-            found = between(left, "first_seen", since, until)
-            found = found.filter(reason=reason) if reason else found
-        page = paging.page(found, params, PAGE_SIZE)
+            every = between(LeftRow.objects.all(), "first_seen", since, until)
+            left = self._narrowed(every.filter(reason=reason) if reason else every, chosen)
+            found = shown(every, left, params, counts.get(reason, 0) if reason else sum(counts.values()))
+        page = found.page
         return super().get_context_data(
             chosen=chosen,
             since=since,
@@ -110,9 +147,10 @@ class LeftPage(Page):
             everything=self._address(params, reason=""),
             reason=reason,
             cure="" if lost or not reason else reasons.cure(reason),
-            reasons=self._reasons(params, chosen, since, until, reason),
+            reasons=self._reasons(params, counts, reason),
             page=page,
-            count=paging.capped_count(found),
+            count=found.count,
+            looked_to=found.looked_to,
             fresh=overview.freshness(since, now),
             older=links.with_key(params, "before", page.older_than),
             newer=links.with_key(params, "after", page.newer_than),
@@ -122,15 +160,13 @@ class LeftPage(Page):
 
     @staticmethod
     def _narrowed(found: QuerySet[M], chosen: period.Selection) -> QuerySet[M]:
+        """Of `found` those of the selection, whose companies are never others than the person's own."""
         if chosen.companies is not None:
             found = found.filter(company_id__in=sorted(chosen.companies))
         return found.filter(source=chosen.source) if chosen.source else found
 
-    def _reasons(
-        self, params: QueryDict, chosen: period.Selection, since: datetime, until: datetime, here: str
-    ) -> Sequence[Reason]:
-        """Every reason of the span, the most frequent first; one query of hourly counts."""
-        counts = rollups.totals("left", since, until, companies=chosen.companies, source=chosen.source)
+    def _reasons(self, params: QueryDict, counts: Mapping[str, int], here: str) -> Sequence[Reason]:
+        """Every reason of the span, the most frequent first."""
         return [
             Reason(code, number, self._address(params, reason=code), code == here)
             for code, number in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))

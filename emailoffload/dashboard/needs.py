@@ -5,7 +5,7 @@ Only what is there is named; counts are capped and go through indexes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from emailoffload.dashboard.health_cards import LATE_AFTER, may_open
+from emailoffload.dashboard.health_cards import LATE_AFTER, LINKS, may_open
 from emailoffload.dashboard.paging import Capped, capped_count
 from emailoffload.feedback.models import EventProblem
 from emailoffload.outbox import scope
@@ -22,6 +22,8 @@ from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.worker import reconcile_words
 
 DAY = timedelta(hours=24)
+NAMED = 5
+"""Of what no list has, so many are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,13 @@ class Task:
     """The name of another page's address."""
     more: str = ""
     """The name of the address of the page where they are dealt with."""
+    emails: Sequence[int] = ()
+    """Where no list has exactly these: an email of each of the first ones."""
+
+    @property
+    def link(self) -> str:
+        """The words of a link to that page; empty without one."""
+        return str(LINKS[self.more]) if self.more else ""
 
     @property
     def sentence(self) -> str:
@@ -71,7 +80,8 @@ def _mails(emails: QuerySet[Email], now: datetime) -> Iterable[Task]:
         capped_count(emails.filter(state=EmailState.QUEUED, next_try_at__lt=now - LATE_AFTER)),
         _("should have left more than two minutes ago"),
         _(
-            "The health of sending above says what holds them up. Past its deadline a mail takes its fallback."
+            "The health of sending above says what holds them up. Past its deadline a mail takes its fallback, by "
+            "the worker."
         ),
         query="state=queued&late=1",
     )
@@ -88,18 +98,27 @@ def _mails(emails: QuerySet[Email], now: datetime) -> Iterable[Task]:
 
 
 def _handing_back(claims: QuerySet[Claim], now: datetime) -> Iterable[Task]:
-    count = capped_count(claims.filter(state=ClaimState.RELEASING, settled_at__lt=now - timedelta(hours=1)))
+    stuck = claims.filter(state=ClaimState.RELEASING, settled_at__lt=now - timedelta(hours=1))
+    count = capped_count(stuck)
+    first = stuck.order_by("pk").values("pk")[:NAMED] if count.value else []
     yield Task(
         count,
         ngettext(
-            "claim is being handed back for more than an hour",
-            "claims are being handed back for more than an hour",
+            "claim has been on its way back for more than an hour",
+            "claims have been on their way back for more than an hour",
             count.value,
         ),
         _(
-            "Recovery tries again each minute. If Moodle's database answers, “manage.py recover” says what is in the way."
+            "Recovery tries again each minute. If Moodle's database answers, “manage.py recover” says what is in "
+            "the way."
         ),
+        emails=_an_email_of_each([claim["pk"] for claim in first]),
     )
+
+
+def _an_email_of_each(claims: Sequence[int]) -> list[int]:
+    found = Email.objects.filter(claim__in=claims).order_by("-pk").values_list("claim_id", "pk")
+    return sorted(dict(found).values()) if claims else []
 
 
 def _findings(user: scope.Person) -> Iterable[Task]:

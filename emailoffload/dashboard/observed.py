@@ -147,6 +147,17 @@ _TITLES: Final[Mapping[str, tuple[Promise, str]]] = {
     EventType.CLICK: (gettext_lazy("A link in it was followed"), "good"),
     EventType.SUBSCRIPTION: (gettext_lazy("A subscription was changed"), "quiet"),
 }
+KINDS: Final[Mapping[str, Promise]] = {
+    "permanent": gettext_lazy("permanent"),
+    "transient": gettext_lazy("transient"),
+    "undetermined": gettext_lazy("undetermined"),
+}
+"""What kind of bounce it is, in a word."""
+_BOUNCES: Final[Mapping[str, Promise]] = {
+    "permanent": gettext_lazy("permanent bounce"),
+    "transient": gettext_lazy("transient bounce"),
+    "undetermined": gettext_lazy("undetermined bounce"),
+}
 
 
 def cause(event: Event) -> Cause:
@@ -189,6 +200,16 @@ def meaning(event: Event) -> str:
     return ""
 
 
+def kind(event: Event) -> str:
+    """The kind of an event in our words, and the sub-type in SES's own; '' where it has neither."""
+    return ", ".join(str(part) for part in (KINDS.get(event.kind, event.kind), event.subkind) if part)
+
+
+def codes(event: Event) -> str:
+    """Kind, sub-type and status code of an event in one line."""
+    return ", ".join(part for part in (kind(event), event.status) if part)
+
+
 def complaint(event: Event | None) -> str:
     """What a recipient complained of, as a clause."""
     return str(COMPLAINTS.get(event.kind if event else "", COMPLAINTS["abuse"]))
@@ -196,8 +217,8 @@ def complaint(event: Event | None) -> str:
 
 def evidence(event: Event) -> str:
     """What was observed, in SES's own terms, and the mail server's words."""
-    kind = "" if event.type == EventType.COMPLAINT else event.kind
-    what = " ".join(part for part in (kind, str(EventType(event.type).label)) if part)
+    bounce = _BOUNCES.get(event.kind) if event.type == EventType.BOUNCE else None
+    what = bounce or EventType(event.type).label
     codes = ", ".join(part for part in (event.subkind, event.status) if part)
     text = (
         _("Amazon SES reported: %(what)s (%(codes)s).") % {"what": what, "codes": codes}

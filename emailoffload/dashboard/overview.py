@@ -61,6 +61,8 @@ class Overview:
     next_due: Sequence[Email]
     due_in_hour: Capped
     row_errors: Sequence[RowError]
+    more_row_errors: bool
+    """There are more of them than these."""
     passes: Sequence[Run]
     whole_site: bool
     """False: figures of some companies only, and none of the site's own records."""
@@ -72,6 +74,7 @@ def collect(user: scope.Person, params: QueryDict, now: datetime | None = None) 
     now = now or timezone.now()
     whole = not scope.is_bound(user)
     row_errors = RowError.objects.filter(last_seen__gte=now - needs.DAY) if whole else None
+    listed = [] if row_errors is None else list(row_errors.order_by("-last_seen")[: LISTED + 1])
     alarms = alarm_lines.open_alarms() if whole else []
     tasks = needs.collect(user, row_errors, now)
     cards = [health_cards.worker(now), *(_site(alarms, now) if whole else ())]
@@ -91,7 +94,8 @@ def collect(user: scope.Person, params: QueryDict, now: datetime | None = None) 
         gauge=health_ses.gauge(now) if whole else None,
         next_due=list(queued.order_by("next_try_at").select_related("claim")[:5]),
         due_in_hour=capped_count(queued.filter(next_try_at__lte=now + timedelta(hours=1))),
-        row_errors=[] if row_errors is None else list(row_errors.order_by("-last_seen")[:LISTED]),
+        row_errors=listed[:LISTED],
+        more_row_errors=len(listed) > LISTED,
         passes=list(Run.objects.filter(kind="intercept").order_by("-id")[:5]) if whole else [],
         whole_site=whole,
         now=now,

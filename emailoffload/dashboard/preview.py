@@ -23,6 +23,7 @@ from django.views.generic import TemplateView
 
 from emailoffload.dashboard import access
 from emailoffload.dashboard.paging import MAX_ID
+from emailoffload.dashboard.still import still
 from emailoffload.delivery import message, mime
 from emailoffload.outbox import content, scope
 from emailoffload.outbox.models import AuditEntry, Content, Email
@@ -168,7 +169,7 @@ class PreviewHtml(Readable, View):
         if opened.parts is None or opened.parts.html is None:
             body: str = render_to_string("offload/frame.html", {"opened": opened})
         else:
-            body = opened.parts.html
+            body = opened.parts.html if self.images else still(opened.parts.html)
         response = HttpResponse(body)
         response["Content-Security-Policy"] = POLICY.format(images=_images() if self.images else "data:")
         response["Referrer-Policy"] = "no-referrer"

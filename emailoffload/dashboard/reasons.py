@@ -13,8 +13,8 @@ from typing import Final
 from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 
 from emailoffload.delivery import errors
 from emailoffload.feedback.fold import ALSO_BY_SES
@@ -119,7 +119,7 @@ def meaning(code: str) -> str:
     if code in WORKER:
         return str(WORKER[code])
     if code in ANSWERS:
-        return ANSWERS[code].partition(". ")[0].rstrip(".")
+        return _(ANSWERS[code]).partition(". ")[0].rstrip(".")
     if code in errors.THROTTLED:
         return _("Amazon SES asked to send more slowly")
     if code != code.lower() or code.isdigit():
@@ -132,8 +132,15 @@ def because(sentence: SafeString | str, code: str) -> SafeString:
     if not code:
         return format_html("{}.", sentence)
     words, bare = meaning(code), _bare(code.removeprefix(HELD))
-    if bare in ANSWERS and bare not in WORKER and words[1:2].islower():
-        words = words[:1].lower() + words[1:]  # "The account …", but "SES …"
+    if (
+        bare in ANSWERS
+        and bare not in WORKER
+        and words[1:2].islower()
+        and (get_language() or "").startswith("en")
+    ):
+        words = (
+            words[:1].lower() + words[1:]
+        )  # "The account …", but "SES …"; other languages have rules of their own
     if bare in NO_CLAUSES or (bare in ANSWERS and bare not in WORKER):
         return format_html("{}: {}.", sentence, words)
     return format_html(_("{sentence}, because {reason}."), sentence=sentence, reason=words)
@@ -142,9 +149,9 @@ def because(sentence: SafeString | str, code: str) -> SafeString:
 def own(reason: str, detail: str) -> tuple[str, str]:
     """(reason, detail) as they were before SES turned out to have taken the mail as well (`feedback.fold`)."""
     if reason != ALSO_BY_SES:
-        return reason, detail
+        return reason, written(detail)
     head, _colon, rest = detail.partition(": ")
-    return (head, rest) if _CODE.fullmatch(head) else ("", detail)
+    return (head, written(rest)) if _CODE.fullmatch(head) else ("", written(detail))
 
 
 def text(code: str) -> str:
@@ -157,4 +164,10 @@ def cure(code: str) -> str:
     code = _bare(code)
     if code in CURES:
         return str(CURES[code])
-    return ANSWERS.get(code, "").partition(". ")[2]
+    return written(ANSWERS.get(code, "")).partition(". ")[2]
+
+
+def written(text: str) -> str:
+    """What was written down in English when it happened (an outcome's message), in the viewer's language if it is one
+    of our own sentences."""
+    return _(text) if text else ""

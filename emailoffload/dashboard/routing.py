@@ -154,7 +154,7 @@ def _of_any(asked: Mapping[str, Any]) -> Found:
         known.append(_("Activity %(activity)d is in course %(home)d.") % values)
         course_id = home
     if user_id and not company_id:
-        company_id, name = loaders.load_company_of([user_id]).get(user_id, (None, ""))
+        company_id, name = loaders.load_company_of([user_id], few=True).get(user_id, (None, ""))
         if company_id:
             values = {"user": user_id, "name": name or "–", "company": company_id}
             known.append(_("User %(user)d belongs to %(name)s (company %(company)d).") % values)

@@ -15,7 +15,7 @@ from emailoffload.dashboard.tables import RunTable
 from emailoffload.dashboard.views import PAGE_SIZE, Page
 from emailoffload.outbox.models import Claim, Email, Run
 
-WINDOW: Final = 100_000
+WINDOW: Final = 20_000
 """Newest passes among which an outcome is looked for: rare ones have no index of their own."""
 OUTCOMES: Final = ("ok", "errors", "refused", "failed", "interrupted", "running")
 

@@ -74,23 +74,26 @@ def suppressed(row: Suppression | None) -> str:
         return ""
     since: dict[str, Any] = {"since": row.since, "until": row.until}
     if row.reason == Reason.BOUNCE:
-        return say(_("The address is suppressed since {since}, because mail to it comes back."), **since)
+        return say(
+            _("The address has been suppressed since {since}, because mail to it comes back."), **since
+        )
     if row.reason == Reason.COMPLAINT:
         return say(
-            _("The address is suppressed since {since}, because the recipient complained of spam."), **since
+            _("The address has been suppressed since {since}, because the recipient marked a mail as spam."),
+            **since,
         )
     if row.reason == Reason.PERSON:
-        return say(_("The address is suppressed since {since}, as a person decided."), **since)
+        return say(_("The address has been suppressed since {since}, as a person decided."), **since)
     if row.until:
         return say(
             _(
-                "The address is suppressed since {since}, until {until}, because several mails to it came back."
+                "The address has been suppressed since {since}, until {until}, because several mails to it came back."
             )
             if row.reason
-            else _("The address is suppressed since {since}, until {until}."),
+            else _("The address has been suppressed since {since}, until {until}."),
             **since,
         )
-    return say(_("The address is suppressed since {since}."), **since)
+    return say(_("The address has been suppressed since {since}."), **since)
 
 
 def with_suppression(verdict: Verdict, row: Suppression | None) -> Verdict:

@@ -92,7 +92,7 @@ class ShadowTable(tables.Table):
         """Which activity, or which kind of mail, and the row in Moodle."""
         values = {"row": record.row_id, "activity": record.activity_id}
         if record.template:
-            return f"{words.template(record.template)}, {_('row %(row)d') % values}"
+            return words.template(record.template) + ", " + _("row %(row)d") % values
         return _("Activity %(activity)d, row %(row)d") % values
 
     def render_due_at(self, value: Any) -> SafeString:

@@ -6,12 +6,14 @@ address bars it for all, so it is for people who see the whole site.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from django import forms
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect
 from django.utils.translation import gettext_lazy as _
 
@@ -27,6 +29,8 @@ OVER, ALL = "over", "all"
 MOST_ADDRESSES = 200
 """Addresses of one user that are looked for."""
 HISTORY = 20
+WALK = 2500
+"""Rows of which one page asks whether they concern a person who is bound to companies."""
 NOT_YOURS: Final = _(
     "What led here is no mail of your companies. Ask somebody who sees the whole site to lift it."
 )
@@ -54,10 +58,9 @@ class Filters(forms.Form):
         label=_("SES's list"), required=False, choices=[("", _("all")), *Agreement.choices]
     )
 
-    def apply(self, user: scope.Person) -> QuerySet[Suppression]:
-        """The rows that fit; call it on a valid form."""
+    def apply(self, rows: QuerySet[Suppression], user: scope.Person) -> QuerySet[Suppression]:
+        """Those of `rows` that fit; call it on a valid form."""
         values = self.cleaned_data
-        rows = visible(user)
         now = suppression.active()
         if values["state"] != ALL:
             rows = rows.exclude(now) if values["state"] == OVER else rows.filter(now)
@@ -77,6 +80,45 @@ def _addresses_of(user_id: int, viewer: scope.Person) -> set[str]:
     return {suppression.key(address) for address in newest}
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One page of rows; `count` None: not known; `looked_to`: only rows since then were looked at."""
+
+    page: paging.Page[Suppression]
+    count: paging.Capped | None
+    looked_to: datetime | None = None
+
+
+def find(form: Filters, params: QueryDict, user: scope.Person) -> Shown:
+    """The page that the address names, of a valid form.
+
+    Whether a row concerns a person who is bound to companies is asked of the mails to its address, row by row: for
+    them only so many rows are looked at, and the page says how far back.
+    """
+    rows = form.apply(visible(user), user)
+    if not scope.is_bound(user):
+        return Shown(paging.page(rows, params, PAGE_SIZE), paging.capped_count(rows))
+    every = form.apply(Suppression.objects.all(), user)
+    before, after = paging.key(params, "before"), paging.key(params, "after")
+    if after is not None:
+        ends = every.filter(pk__gt=after).order_by("pk").values_list("pk", flat=True)[WALK : WALK + 1]
+        ceiling = next(iter(ends), None)
+        found = paging.page(rows if ceiling is None else rows.filter(pk__lt=ceiling), params, PAGE_SIZE)
+        if found.newer_than is None and ceiling is not None:
+            found = paging.Page(found.rows, found.older_than, ceiling - 1)
+        return Shown(found, None)
+    older = every if before is None else every.filter(pk__lt=before)
+    floor = older.order_by("-pk").values_list("pk", "since")[WALK : WALK + 1].first()
+    if floor is None:
+        found = paging.page(rows, params, PAGE_SIZE)
+        return Shown(found, paging.capped_count(rows) if before is None else None)
+    pk, since = floor
+    found = paging.page(rows.filter(pk__gt=pk), params, PAGE_SIZE)
+    if found.older_than is not None:
+        return Shown(found, None)
+    return Shown(paging.Page(found.rows, pk + 1, found.newer_than), None, since)
+
+
 class SuppressionsPage(Page):
     """Suppressed addresses, newest first, as the filters in the address say."""
 
@@ -87,15 +129,16 @@ class SuppressionsPage(Page):
         """The filters and one page of rows; none where a filter cannot be used."""
         params, user = self.request.GET, self.request.user
         form = Filters(params)
-        rows = form.apply(user) if form.is_valid() else Suppression.objects.none()
-        found = paging.page(rows, params, PAGE_SIZE)
+        shown = find(form, params, user) if form.is_valid() else Shown(paging.Page([], None, None), None)
+        found = shown.page
         return super().get_context_data(
             form=form,
             valid=form.is_valid(),
             filtered=any(params.get(name) for name in form.fields),
             page=found,
             lines=[line(row, user) for row in found.rows],
-            count=paging.capped_count(rows),
+            count=shown.count,
+            looked_to=shown.looked_to,
             may_add=may_add(user),
             older=links.with_key(params, "before", found.older_than),
             newer=links.with_key(params, "after", found.newer_than),

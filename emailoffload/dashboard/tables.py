@@ -9,17 +9,21 @@ from typing import Any
 import django_tables2 as tables
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils.formats import number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as text
 from django.utils.translation import gettext_lazy as _
 
-from emailoffload.dashboard import words
+from emailoffload.dashboard import reasons, words
 from emailoffload.dashboard.tags import badge, when
 from emailoffload.outbox.models import Email, Run
 
+_NUMBER = {"td": {"class": "number"}, "th": {"class": "number"}}
+
 
 class EmailTable(tables.Table):
-    """Emails: what state, to whom, what, about what, of which company, when."""
+    """Emails: what state, to whom, what, about what, of which company, when. `columns` says which of them are shown."""
 
     state = tables.Column(verbose_name=_("State"))
     recipient = tables.Column(
@@ -30,9 +34,16 @@ class EmailTable(tables.Table):
     company = tables.Column(verbose_name=_("Company"), empty_values=())
     due_at = tables.Column(verbose_name=_("Due"))
     state_at = tables.Column(verbose_name=_("State since"))
-    attempts = tables.Column(
-        verbose_name=_("Attempts"), attrs={"td": {"class": "number"}, "th": {"class": "number"}}
-    )
+    attempts = tables.Column(verbose_name=_("Attempts"), attrs=_NUMBER)
+    role = tables.Column(verbose_name=_("Role"))
+    source = tables.Column(verbose_name=_("Source"))
+    route = tables.Column(verbose_name=_("Route"))
+    reason = tables.Column(verbose_name=_("Reason"))
+    created_at = tables.Column(verbose_name=_("Rendered"))
+    accepted_at = tables.Column(verbose_name=_("Accepted"))
+    delivered_at = tables.Column(verbose_name=_("Delivered"))
+    message_id = tables.Column(verbose_name=_("SES message id"))
+    ref = tables.Column(verbose_name=_("Our id"))
 
     class Meta:
         orderable = False
@@ -65,13 +76,38 @@ class EmailTable(tables.Table):
         """The company's name; it leads to all mails of the company."""
         return render_to_string("offload/cells/company.html", {"email": record, "claim": record.claim})
 
+    def render_role(self, value: str) -> str:
+        """In which role the recipient gets it."""
+        return words.role(value)
+
+    def render_source(self, value: str) -> str:
+        """What it was claimed from."""
+        return words.source(value)
+
+    def render_route(self, value: str) -> str:
+        """Which way it went, or will."""
+        return words.route(value)
+
+    def render_reason(self, value: str) -> str:
+        """Why it is in its state, in words."""
+        return reasons.meaning(value)
+
+    def render_message_id(self, value: str) -> SafeString:
+        """SES's id."""
+        return format_html("<code>{}</code>", value)
+
+    def render_ref(self, record: Email) -> SafeString:
+        """Our id as it stands in the mail's header."""
+        return format_html("<code>{}</code>", record.ref.hex)
+
     def render_due_at(self, value: Any) -> SafeString:
         """When it is due."""
         return when(value)
 
-    def render_state_at(self, value: Any) -> SafeString:
-        """Since when it is in its state."""
-        return when(value)
+    render_state_at = render_due_at
+    render_created_at = render_due_at
+    render_accepted_at = render_due_at
+    render_delivered_at = render_due_at
 
 
 class RunTable(tables.Table):
@@ -103,7 +139,8 @@ class RunTable(tables.Table):
         """Seconds from start to end; nothing while it runs."""
         if record.finished_at is None:
             return "…"
-        return f"{(record.finished_at - record.started_at).total_seconds():.1f} s"
+        took = (record.finished_at - record.started_at).total_seconds()
+        return text("%(n)s s") % {"n": number_format(took, 1, force_grouping=True)}
 
     def render_outcome(self, record: Run) -> SafeString:
         """How it ended, with its message."""

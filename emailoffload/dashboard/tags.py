@@ -8,12 +8,13 @@ from typing import Any
 from django import template
 from django.conf import settings
 from django.contrib.humanize.templatetags.humanize import naturaltime
+from django.urls import reverse
 from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 
-from emailoffload.dashboard import companies, nav, reasons, words
+from emailoffload.dashboard import companies, dates, nav, reasons, words
 
 register = template.Library()
 NOTHING = mark_safe('<span class="none">–</span>')
@@ -33,7 +34,7 @@ def when(moment: datetime | None) -> SafeString:
     if moment is None:
         return NOTHING
     local = timezone.localtime(moment)
-    shown = f"{formats.date_format(local, 'j M Y, H:i')} {_zone(moment)}"
+    shown = f"{dates.minute(local)} {_zone(moment)}"
     return format_html(
         '<time datetime="{}" title="{}" data-when>{}</time>', local.isoformat(), _exact(moment), shown
     )
@@ -84,6 +85,30 @@ def sample_site() -> bool:
 def site_zone() -> str:
     """The time zone that pages show without JavaScript."""
     return settings.TIME_ZONE
+
+
+@register.simple_tag(takes_context=True)
+def this_page(context: dict[str, Any]) -> str:
+    """The address of the page that is shown, to come back to; the overview where it only answers to a form."""
+    request = context.get("request")
+    if request is None:
+        return reverse("overview")
+    match = request.resolver_match
+    view = getattr(match.func, "view_class", None) if match is not None else None
+    asked = request.method in ("GET", "HEAD") or "get" in getattr(view, "http_method_names", ())
+    return str(request.get_full_path()) if asked else reverse("overview")
+
+
+@register.simple_tag
+def languages() -> list[str]:
+    """The codes of the languages that pages can speak."""
+    return [code for code, _name in settings.LANGUAGES]
+
+
+@register.simple_tag
+def site_language() -> str:
+    """The language of what is written down for all: findings of the doctor's, messages of passes."""
+    return settings.LANGUAGE_CODE
 
 
 @register.simple_tag(takes_context=True)

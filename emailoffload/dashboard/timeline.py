@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.utils.formats import number_format
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -119,7 +120,7 @@ def _attempt(attempt: Attempt) -> Entry:
     ]
     if attempt.finished_at:
         took = (attempt.finished_at - attempt.started_at).total_seconds()
-        details.append((_("Took"), f"{took:.2f} s"))
+        details.append((_("Took"), _("%(n)s s") % {"n": number_format(took, 2)}))
     title = _("Attempt %(n)d by %(route)s: %(outcome)s") % {
         "n": attempt.number,
         "route": words.route(attempt.route),
@@ -138,11 +139,12 @@ def _attempt(attempt: Attempt) -> Entry:
 
 def _error(attempt: Attempt) -> tuple[str, str]:
     """What went wrong with a try, in words and in those of the server, and what a person can do about it."""
+    said = reasons.written(attempt.error_message)
     if not attempt.error_code or attempt.outcome == "accepted":
-        return attempt.error_message, ""
+        return said, ""
     why = f"{capfirst(reasons.meaning(attempt.error_code))}."
-    if attempt.error_message and attempt.error_message.rstrip(".") != why.rstrip("."):
-        why = _("%(why)s The words with it: “%(words)s”.") % {"why": why, "words": attempt.error_message}
+    if said and said.rstrip(".") != why.rstrip("."):
+        why = _("%(why)s The words with it: “%(words)s”.") % {"why": why, "words": said}
     # That its last attempt names the cause helps nobody who is reading just that.
     return why, "" if attempt.error_code in LOOK_HERE else reasons.cure(attempt.error_code)
 
@@ -178,7 +180,7 @@ def _event(event: Event, *, settled: bool) -> Entry:
     settles = _("It settled a try that had got no answer: Amazon SES had taken the mail.") if settled else ""
     details = [
         (_("Reported by"), _("Amazon SES")),
-        (_("Kind"), " ".join(part for part in (event.kind, event.subkind) if part)),
+        (_("Kind"), observed.kind(event)),
         (_("Status code"), event.status),
         (_("Words of the mail server"), event.diagnostic),
         (_("SES message id"), Id(event.message_id)),

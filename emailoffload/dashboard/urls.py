@@ -1,7 +1,9 @@
 """Addresses of the dashboard."""
 
 from django.conf import settings
+from django.contrib.auth.decorators import login_not_required
 from django.urls import include, path
+from django.views.i18n import set_language
 
 from emailoffload.accounts import views as accounts
 from emailoffload.dashboard import (
@@ -39,6 +41,7 @@ urlpatterns = [
     path("password/", accounts.ChangePassword.as_view(), name="password_change"),
     path("password/done/", accounts.PasswordChanged.as_view(), name="password_change_done"),
     *([path("login/oidc/", include("emailoffload.accounts.oidc.urls"))] if settings.OIDC else []),
+    path("language/", login_not_required(set_language), name="set-language"),
     path("", views.OverviewPage.as_view(), name="overview"),
     path("left/", left.LeftPage.as_view(), name="left"),
     path("emails/", emails.EmailsPage.as_view(), name="emails"),

@@ -141,6 +141,7 @@ class UserPage(Page):
             ),
             claim=latest.claim if latest else None,
             judged=judged,
+            judged_early=judged is not None and judged.due_at > timezone.now(),
             waiting=newest if newest and newest != judged and newest.state in OPEN else None,
             newest_left=newest_left,
             verdict=newest_left.verdict if newest_left else mailed,
@@ -156,7 +157,7 @@ class UserPage(Page):
             left=left,
             suppression=_suppression(person, judged, viewer),
             row_errors=_row_errors(user_id) if whole_site else [],
-            coming=_coming(user_id, about_user, viewer, asked=params.get("coming") == "1"),
+            coming=_coming(user_id, about_user, viewer, reach_of.value, asked=params.get("coming") == "1"),
             whole_site=whole_site,
             moodle_link=links.moodle_user(user_id),
             title=_("User %(id)d") % {"id": user_id},
@@ -197,7 +198,7 @@ def _row_errors(user_id: int) -> list[RowError]:
 
 
 def _coming(
-    user_id: int, about_user: Known, viewer: scope.Person, *, asked: bool
+    user_id: int, about_user: Known, viewer: scope.Person, how: reach.Reach | None, *, asked: bool
 ) -> coming_mails.Coming | None:
     """What is coming; None where it takes long to find out and was not asked for."""
     if not about_user.person.reachable:
@@ -207,4 +208,10 @@ def _coming(
     if not (asked or coming_mails.is_quick()):
         return None
     among = scope.companies_of(viewer)
-    return coming_mails.of(user_id, reminders=about_user.coming, companies=among)
+    return coming_mails.of(
+        user_id,
+        reminders=about_user.coming,
+        companies=among,
+        deleted=about_user.person.value.deleted,
+        unreached=how.why_not if how else "",
+    )

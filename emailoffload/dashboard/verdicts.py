@@ -50,7 +50,7 @@ def _queued(email: Email, known: Known) -> Verdict:
             _("Not yet"),
             reasons.because(_("it goes by SMTP instead, as soon as the SMTP server takes it"), email.reason),
             "warn",
-            email.detail or _("Set aside for the SMTP server."),
+            reasons.written(email.detail) or _("Set aside for the SMTP server."),
             email.state_at,
         )
     if email.attempts:
@@ -63,7 +63,7 @@ def _queued(email: Email, known: Known) -> Verdict:
                 say(_("The next try follows by itself on {at}."), at=email.next_try_at),
             ),
             "warn",
-            email.detail or _("Nothing was transmitted so far."),
+            reasons.written(email.detail) or _("Nothing was transmitted so far."),
             email.state_at,
         )
     if email.reason:
@@ -139,7 +139,7 @@ def _uncertain(email: Email, known: Known) -> Verdict:
         ),
         email.reason,
     )
-    evidence = email.detail or _("The connection ended without an answer.")
+    evidence = reasons.written(email.detail) or _("The connection ended without an answer.")
     if known.not_taken:
         sentence = joined(
             sentence,
@@ -253,7 +253,7 @@ def _failed(email: Email, known: Known) -> Verdict:
         _("No"),
         sentence,
         "bad",
-        email.detail or _("Its last attempt has the details."),
+        reasons.written(email.detail) or _("Its last attempt has the details."),
         email.state_at,
         joined(
             reasons.cure(email.reason),
@@ -265,7 +265,7 @@ def _failed(email: Email, known: Known) -> Verdict:
 def _cancelled(email: Email, known: Known) -> Verdict:
     reason, detail = reasons.own(email.reason, email.detail)
     evidence = detail or _("The timeline names who and why.")
-    if reason == STOPPED_UNSURE:
+    if reason == STOPPED_UNSURE or email.accepted_at:
         return _stopped_late(email, evidence)
     if reason == DEALT_WITH:
         sentence: str = _("we did not send it; a person dealt with it in another way.")
@@ -276,7 +276,7 @@ def _cancelled(email: Email, known: Known) -> Verdict:
 
 
 def _stopped_late(email: Email, evidence: str) -> Verdict:
-    """Stopped after a try without an answer: the answer may have come since."""
+    """Stopped after a try without an answer: the answer may have come since, also where a person was sure of none."""
     if email.accepted_at:
         took = say(
             _("{server} had taken it on {at}, before a person stopped it."),
@@ -323,7 +323,7 @@ def verdict(email: Email, known: Known = NOTHING) -> Verdict:
     if known.suppression and email.reason != ADDRESS_SUPPRESSED:
         found = with_suppression(found, known.suppression)
     if email.sensitive and email.erased_at and found.tone not in {"good", "wait"}:
-        return replace(found, cure=f"{_('It carried credentials, which are erased.')} {reset_advice()}")
+        return replace(found, cure=_("It carried credentials, which are erased.") + f" {reset_advice()}")
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from emailoffload.outbox.states import EmailState
 
@@ -25,7 +25,7 @@ ROLES: Final[Mapping[str, Text]] = {
     "user": gettext_lazy("Learner"),
     "thirdparty": gettext_lazy("Third party"),
     "manager": gettext_lazy("Manager"),
-    "copy": gettext_lazy("Copy"),
+    "copy": pgettext_lazy("role of a recipient", "Copy"),
 }
 TEMPLATES: Final[Mapping[str, Text]] = {
     "user_create": gettext_lazy("New account"),
@@ -47,6 +47,30 @@ TEMPLATES: Final[Mapping[str, Text]] = {
     "course_not_started_warning": gettext_lazy("Course not started yet"),
     "expiry_warn_user": gettext_lazy("Course expires soon"),
     "company_suspended": gettext_lazy("Company was suspended"),
+    "company_unsuspended": gettext_lazy("Company is active again"),
+    "company_licenseassigned": gettext_lazy("Licence assigned to the company"),
+    "admin_deleted": gettext_lazy("Administrator was deleted"),
+    "advertise_classroom_based_course": gettext_lazy("New training event"),
+    "approval": gettext_lazy("Approval asked for"),
+    "completion_course_supervisor": gettext_lazy("Course completed, to the supervisor"),
+    "completion_digest_manager": gettext_lazy("Completed courses, to the manager"),
+    "completion_expiry_warn_supervisor": gettext_lazy("Courses expire soon, to the supervisor"),
+    "completion_warn_manager": gettext_lazy("Courses not completed in time, to the manager"),
+    "completion_warn_supervisor": gettext_lazy("Courses not completed in time, to the supervisor"),
+    "course_classroom_approval": gettext_lazy("Training event: approval asked for"),
+    "course_classroom_approval_request": gettext_lazy("Training event: request passed on"),
+    "course_classroom_approved": gettext_lazy("Training event: approved"),
+    "course_classroom_denied": gettext_lazy("Training event: denied"),
+    "course_classroom_manager_denied": gettext_lazy("Training event: denied, to the manager"),
+    "course_completed_manager": gettext_lazy("Course completed, to the manager"),
+    "expire": gettext_lazy("Course has expired"),
+    "expire_manager": gettext_lazy("Course has expired, to the manager"),
+    "expiry_warn_manager": gettext_lazy("Courses expire soon, to the manager"),
+    "invoice_ordercomplete": gettext_lazy("Order completed"),
+    "invoice_ordercomplete_admin": gettext_lazy("Order completed, to the shop"),
+    "license_reminder": gettext_lazy("Licence not used yet"),
+    "licensepoolexpiring": gettext_lazy("Licences expire soon"),
+    "licensepoolwarning": gettext_lazy("Few licences are left"),
 }
 """IOMAD's templates (facts §7.3): what kind of mail each is."""
 KINDS: Final[Mapping[str, Text]] = {
@@ -112,6 +136,7 @@ COUNTS: Final[Mapping[str, Text]] = {
     "walked": gettext_lazy("hours compared with their rows"),
     "repaired": gettext_lazy("hours put right"),
     "frozen": gettext_lazy("hours too old to be counted again"),
+    "resting": gettext_lazy("large hours counted again later"),
     "left_over": gettext_lazy("hours left for the next pass"),
     "released": gettext_lazy("handed back"),
     "handed_back": gettext_lazy("handed back"),
@@ -129,7 +154,7 @@ COUNTS: Final[Mapping[str, Text]] = {
     "claims": gettext_lazy("claims compared"),
     "agrees": gettext_lazy("agree"),
     "picked_up": gettext_lazy("picked up by Moodle"),
-    "waiting": gettext_lazy("wait for Moodle"),
+    "waiting": gettext_lazy("waiting"),
     "overdue": gettext_lazy("not picked up by Moodle"),
     "touched": gettext_lazy("changed by somebody else"),
     "gone": gettext_lazy("removed early"),
@@ -138,6 +163,24 @@ COUNTS: Final[Mapping[str, Text]] = {
     "opened": gettext_lazy("findings opened"),
     "closed": gettext_lazy("findings closed"),
     "days": gettext_lazy("days looked back"),
+    "messages": gettext_lazy("messages read"),
+    "events": gettext_lazy("events"),
+    "repeated": gettext_lazy("known already"),
+    "silent": gettext_lazy("without meaning for us"),
+    "problems": gettext_lazy("unreadable"),
+    "unmatched": gettext_lazy("without a mail"),
+    "changed": gettext_lazy("mails changed"),
+    "doubles": gettext_lazy("sent twice"),
+    "looked_again": gettext_lazy("mails looked for again"),
+    "undeleted": gettext_lazy("messages that stayed in the queue"),
+    "added": gettext_lazy("put on SES's list"),
+    "removed": gettext_lazy("taken off SES's list"),
+    "imported": gettext_lazy("taken over from SES's list"),
+    "lifted": gettext_lazy("lifted, as on SES's list"),
+    "put_back": gettext_lazy("to be put on SES's list again"),
+    "expired": gettext_lazy("expired"),
+    "items": gettext_lazy("activities and kinds of mail"),
+    "with_reason": gettext_lazy("of them not offloaded, or in part"),
 }
 TONES: Final[Mapping[str, str]] = {
     EmailState.PREPARED: "wait",

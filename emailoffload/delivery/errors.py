@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from botocore import exceptions as aws
+from django.utils.translation import gettext_noop as _
 
 Kind = Literal[
     "accepted", "not_transmitted", "throttled", "quota", "permanent", "identity", "account", "unknown"
@@ -48,30 +49,37 @@ THROTTLED = frozenset(
 DAILY_QUOTA = "DailyQuota"
 """Our code for a used-up 24-hour quota, whether SES said so or we knew; SES itself has none of its own for it."""
 QUOTA = {
-    DAILY_QUOTA: "The 24-hour quota of the SES account is used up. It frees itself as mails become a day old; have "
-    "it raised in the SES console.",
+    DAILY_QUOTA: _(
+        "The 24-hour quota of the SES account is used up. It frees itself as mails become a day "
+        "old; have it raised in the SES console."
+    ),
 }
 IDENTITY = {
-    "MailFromDomainNotVerifiedException": "The MAIL FROM domain of the sender's identity is not verified. Check "
-    "its DNS records.",
+    "MailFromDomainNotVerifiedException": _(
+        "The MAIL FROM domain of the sender's identity is not verified. Check its DNS records."
+    ),
 }
 PERMANENT = {
-    "MessageRejected": "SES refused the mail.",
-    "BadRequestException": "SES refused the form of the mail.",
-    "ValidationError": "SES refused the form of the mail.",
-    "RequestEntityTooLargeException": "The mail is too large for SES.",
-    "413": "The mail is too large for SES, or for a proxy before it.",
-    "ParamValidationError": "The request for this mail is malformed.",
+    "MessageRejected": _("SES refused the mail."),
+    "BadRequestException": _("SES refused the form of the mail."),
+    "ValidationError": _("SES refused the form of the mail."),
+    "RequestEntityTooLargeException": _("The mail is too large for SES."),
+    "413": _("The mail is too large for SES, or for a proxy before it."),
+    "ParamValidationError": _("The request for this mail is malformed."),
 }
-_MAY_NOT = "The AWS credentials may not send. Allow ses:SendEmail for the sender's identity."
-_UNKNOWN_KEY = "AWS does not know the access key. Check AWS_ACCESS_KEY_ID."
-_NOT_SES = "The endpoint does not answer like SES. Check AWS_ENDPOINT_URL_SESV2."
-_SIGNATURE = "AWS refused the signature. Check AWS_SECRET_ACCESS_KEY and this host's clock."
+_MAY_NOT = _("The AWS credentials may not send. Allow ses:SendEmail for the sender's identity.")
+_UNKNOWN_KEY = _("AWS does not know the access key. Check AWS_ACCESS_KEY_ID.")
+_NOT_SES = _("The endpoint does not answer like SES. Check AWS_ENDPOINT_URL_SESV2.")
+_SIGNATURE = _("AWS refused the signature. Check AWS_SECRET_ACCESS_KEY and this host's clock.")
 ACCOUNT = {
-    "AccountSuspendedException": "The SES account is suspended. Ask AWS support to lift the suspension.",
-    "SendingPausedException": "Sending is paused for the account or the configuration set. Resume it in SES.",
-    "NotFoundException": "SES does not know something the request names, most likely the configuration set. "
-    "Check SES_CONFIGURATION_SET and the region.",
+    "AccountSuspendedException": _("The SES account is suspended. Ask AWS support to lift the suspension."),
+    "SendingPausedException": _(
+        "Sending is paused for the account or the configuration set. Resume it in SES."
+    ),
+    "NotFoundException": _(
+        "SES does not know something the request names, most likely the configuration set. Check "
+        "SES_CONFIGURATION_SET and the region."
+    ),
     "AccessDenied": _MAY_NOT,
     "AccessDeniedException": _MAY_NOT,
     "InvalidClientTokenId": _UNKNOWN_KEY,
@@ -79,56 +87,70 @@ ACCOUNT = {
     "SignatureDoesNotMatch": _SIGNATURE,
     "InvalidSignatureException": _SIGNATURE,
     "IncompleteSignature": _SIGNATURE,
-    "MissingAuthenticationToken": "The request carried no credentials. Check the AWS credentials.",
-    "RequestExpired": "AWS found the request too old. Check this host's clock.",
-    "ExpiredToken": "The AWS session has expired. Renew the credentials.",
-    "ExpiredTokenException": "The AWS session has expired. Renew the credentials.",
-    "OptInRequired": "SES is not activated for this AWS account and region.",
+    "MissingAuthenticationToken": _("The request carried no credentials. Check the AWS credentials."),
+    "RequestExpired": _("AWS found the request too old. Check this host's clock."),
+    "ExpiredToken": _("The AWS session has expired. Renew the credentials."),
+    "ExpiredTokenException": _("The AWS session has expired. Renew the credentials."),
+    "OptInRequired": _("SES is not activated for this AWS account and region."),
     "NotAuthorized": _MAY_NOT,
     "UnknownOperationException": _NOT_SES,
     "InvalidAction": _NOT_SES,
-    "MalformedHttpRequestException": "AWS could not read the request: something on the way changes it. Check the "
-    "proxy.",
+    "MalformedHttpRequestException": _(
+        "AWS could not read the request: something on the way changes it. Check the proxy."
+    ),
     "NoSendQuota": _NOT_SES,
-    "SendingDisabled": "SES has sending switched off for this account. See 'Account dashboard' in SES.",
+    "SendingDisabled": _("SES has sending switched off for this account. See 'Account dashboard' in SES."),
 }
 LOCAL = {
-    "NoCredentialsError": "There are no AWS credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-    "give the host a role.",
-    "PartialCredentialsError": "The AWS credentials are incomplete. Set both AWS_ACCESS_KEY_ID and "
-    "AWS_SECRET_ACCESS_KEY.",
-    "NoRegionError": "There is no AWS region. Set AWS_DEFAULT_REGION to the region of SES.",
-    "InvalidRegionError": "The AWS region is malformed. Check AWS_DEFAULT_REGION.",
-    "ProfileNotFound": "The AWS profile does not exist. Check AWS_PROFILE.",
-    "CredentialRetrievalError": "The AWS credentials could not be fetched. Check the host's role or profile.",
-    "TokenRetrievalError": "The AWS session has expired. Sign in again.",
-    "UnauthorizedSSOTokenError": "The AWS session has expired. Sign in again.",
-    "SSOTokenLoadError": "The AWS session could not be read. Sign in again.",
-    "ConfigParseError": "The AWS configuration file cannot be read.",
-    "MetadataRetrievalError": "The AWS credentials could not be fetched. Check the host's role.",
-    "BundleUnreadable": "The certificates to trust cannot be read. Check the file that AWS_CA_BUNDLE or "
-    "REQUESTS_CA_BUNDLE names.",
+    "NoCredentialsError": _(
+        "There are no AWS credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the "
+        "host a role."
+    ),
+    "PartialCredentialsError": _(
+        "The AWS credentials are incomplete. Set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+    ),
+    "NoRegionError": _("There is no AWS region. Set AWS_DEFAULT_REGION to the region of SES."),
+    "InvalidRegionError": _("The AWS region is malformed. Check AWS_DEFAULT_REGION."),
+    "ProfileNotFound": _("The AWS profile does not exist. Check AWS_PROFILE."),
+    "CredentialRetrievalError": _(
+        "The AWS credentials could not be fetched. Check the host's role or profile."
+    ),
+    "TokenRetrievalError": _("The AWS session has expired. Sign in again."),
+    "UnauthorizedSSOTokenError": _("The AWS session has expired. Sign in again."),
+    "SSOTokenLoadError": _("The AWS session could not be read. Sign in again."),
+    "ConfigParseError": _("The AWS configuration file cannot be read."),
+    "MetadataRetrievalError": _("The AWS credentials could not be fetched. Check the host's role."),
+    "BundleUnreadable": _(
+        "The certificates to trust cannot be read. Check the file that AWS_CA_BUNDLE or "
+        "REQUESTS_CA_BUNDLE names."
+    ),
 }  # fmt: skip
 NOT_TRANSMITTED = {
-    "EndpointConnectionError": "No connection to SES: refused, or its name is not known. Check the network "
-    "and AWS_ENDPOINT_URL_SESV2.",
-    "ConnectTimeoutError": "No connection to SES in time. Check the network, firewall and region.",
-    "ProxyConnectionError": "No connection to the proxy. Check HTTPS_PROXY.",
-    "HandshakeFailed": "The encrypted connection to SES could not be made. Check the network and AWS_CA_BUNDLE.",
+    "EndpointConnectionError": _(
+        "No connection to SES: refused, or its name is not known. Check the network and "
+        "AWS_ENDPOINT_URL_SESV2."
+    ),
+    "ConnectTimeoutError": _("No connection to SES in time. Check the network, firewall and region."),
+    "ProxyConnectionError": _("No connection to the proxy. Check HTTPS_PROXY."),
+    "HandshakeFailed": _(
+        "The encrypted connection to SES could not be made. Check the network and AWS_CA_BUNDLE."
+    ),
 }
 UNKNOWN = {
-    "InternalFailure": "SES failed while it had the mail.",
-    "ServiceUnavailable": "SES was overloaded while it had the mail.",
-    "RequestTimeoutException": "SES waited too long for the rest of the request.",
-    "RequestAbortedException": "The request broke off before SES answered.",
-    "NoMessageId": "The endpoint answered without a message id: it may not be SES. Check AWS_ENDPOINT_URL_SESV2.",
-    "ReadTimeoutError": "SES did not answer in time.",
-    "ConnectionClosedError": "The connection broke before SES answered.",
-    "ResponseParserError": "SES's answer could not be read.",
-    "ResponseStreamingError": "SES's answer broke off.",
-    "IncompleteReadError": "SES's answer broke off.",
-    "SSLError": "The encrypted connection failed.",
-    "HTTPClientError": "The connection failed in an unexpected way.",
+    "InternalFailure": _("SES failed while it had the mail."),
+    "ServiceUnavailable": _("SES was overloaded while it had the mail."),
+    "RequestTimeoutException": _("SES waited too long for the rest of the request."),
+    "RequestAbortedException": _("The request broke off before SES answered."),
+    "NoMessageId": _(
+        "The endpoint answered without a message id: it may not be SES. Check AWS_ENDPOINT_URL_SESV2."
+    ),
+    "ReadTimeoutError": _("SES did not answer in time."),
+    "ConnectionClosedError": _("The connection broke before SES answered."),
+    "ResponseParserError": _("SES's answer could not be read."),
+    "ResponseStreamingError": _("SES's answer broke off."),
+    "IncompleteReadError": _("SES's answer broke off."),
+    "SSLError": _("The encrypted connection failed."),
+    "HTTPClientError": _("The connection failed in an unexpected way."),
 }
 _DAILY = re.compile(r"daily (message )?quota|24.?hour", re.I)
 _UNVERIFIED = re.compile(r"not verified", re.I)
@@ -157,7 +179,7 @@ def classify(error: Exception, *, sender: str = "", recipient: str = "") -> Outc
         )
         if refused:
             return Outcome(
-                "not_transmitted", name, "SES's certificate was not accepted. Check AWS_CA_BUNDLE."
+                "not_transmitted", name, _("SES's certificate was not accepted. Check AWS_CA_BUNDLE.")
             )
         return Outcome("unknown", name, UNKNOWN["SSLError"])
     for base in type(error).__mro__:
@@ -169,7 +191,7 @@ def classify(error: Exception, *, sender: str = "", recipient: str = "") -> Outc
             return Outcome("permanent", name, PERMANENT[base.__name__])
         if base.__name__ in UNKNOWN:
             return Outcome("unknown", name, UNKNOWN[base.__name__])
-    return Outcome("unknown", name, "The send failed in an unexpected way.")
+    return Outcome("unknown", name, _("The send failed in an unexpected way."))
 
 
 def _refused(error: aws.ClientError, sender: str, recipient: str) -> Outcome:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
+from django.utils.translation import gettext_noop as _
 
 from emailoffload.outbox.content import Parts
 from emailoffload.sources.protocol import Attachment, RenderedMail
@@ -69,11 +70,13 @@ def address(value: str) -> str:
         try:
             value = local + at + domain.encode("idna").decode()
         except UnicodeError:
-            raise Unsendable("address_invalid", "The domain of the address is not a domain name.") from None
+            raise Unsendable(
+                "address_invalid", _("The domain of the address is not a domain name.")
+            ) from None
     if len(value) > MAX_ADDRESS or len(value.rpartition("@")[0]) > MAX_LOCAL:
-        raise Unsendable("address_too_long", "The address is longer than mail allows.")
+        raise Unsendable("address_too_long", _("The address is longer than mail allows."))
     if not _PLAIN_ADDRESS.match(value):
-        raise Unsendable("address_invalid", "The address is not one that SES can send to.")
+        raise Unsendable("address_invalid", _("The address is not one that SES can send to."))
     return value
 
 
@@ -120,7 +123,7 @@ def _check_size(text: str, html: str, attachments: Sequence[Attachment]) -> None
         return
     size += len(_utf8(text).encode()) + len(_utf8(html).encode())
     if size * 3 // 2 > MAX_BYTES:
-        raise Unsendable("message_too_large", "The mail is larger than SES takes (10 MB).")
+        raise Unsendable("message_too_large", _("The mail is larger than SES takes (10 MB)."))
 
 
 def build(parts: Parts, ref: str, source: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from typing import Any, Self
 from django.conf import settings
 from django.core.mail import get_connection
 from django.core.mail.backends.smtp import EmailBackend
+from django.utils.translation import gettext_noop as _
 
 from emailoffload.delivery import message, mime
 from emailoffload.delivery.errors import Outcome
@@ -100,7 +101,7 @@ class Connection:
                 return outcome
             self._drop()
             if not again:
-                return Outcome("not_transmitted", UNREACHABLE, "The SMTP server closed the connection.")
+                return Outcome("not_transmitted", UNREACHABLE, _("The SMTP server closed the connection."))
             again = False
 
     def open(self) -> Outcome | None:
@@ -147,7 +148,7 @@ class Connection:
             code, text = server.getreply()
         except (OSError, smtplib.SMTPException):
             self._drop()
-            return Outcome("unknown", NO_ANSWER, "The connection broke before the SMTP server answered.")
+            return Outcome("unknown", NO_ANSWER, _("The connection broke before the SMTP server answered."))
         refused = _refusal(code, text, REFUSED, "permanent")
         if refused is None:
             return Outcome("accepted", message=_words(code, text))
@@ -193,15 +194,17 @@ def _refusal(code: int, text: bytes | str, reason: str, kind: Any) -> Outcome | 
 
 def _not_connected(error: Exception) -> Outcome:
     if isinstance(error, smtplib.SMTPAuthenticationError):
-        words = "The SMTP server refused the login. Check user and password in EMAIL_URL."
+        words = _("The SMTP server refused the login. Check user and password in EMAIL_URL.")
         return Outcome("account", LOGIN, words)
     if isinstance(error, smtplib.SMTPNotSupportedError):
-        words = "The SMTP server does not offer what EMAIL_URL asks for: encryption, or a login."
+        words = _("The SMTP server does not offer what EMAIL_URL asks for: encryption, or a login.")
         return Outcome("account", LOGIN, words)
     if isinstance(error, ssl.SSLCertVerificationError):
-        words = (
+        words = _(
             "The SMTP server's certificate was not accepted. Check the name in EMAIL_URL, and SSL_CERT_FILE."
         )
         return Outcome("not_transmitted", CERTIFICATE, words)
-    words = f"No connection to the SMTP server ({type(error).__name__}). Check EMAIL_URL and the network."
+    words = _("No connection to the SMTP server (%(error)s). Check EMAIL_URL and the network.") % {
+        "error": type(error).__name__
+    }
     return Outcome("not_transmitted", UNREACHABLE, words)

@@ -27,6 +27,7 @@ from uuid import UUID
 
 from django.db import DatabaseError, DataError, IntegrityError, transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from emailoffload.feedback import reputation, suppression, testmail, told
 from emailoffload.feedback.fold import Folded, Sent, fold
@@ -142,7 +143,9 @@ def _halve(messages: Sequence[Message], error: Exception, now: datetime) -> Rece
         name,
     )
     read = _Read(counts=Received(messages=1, problems=1))
-    read.problems.append(_Problem("error", f"It could not be stored ({name}).", messages[0]))
+    read.problems.append(
+        _Problem("error", _("It could not be stored (%(name)s).") % {"name": name}, messages[0])
+    )
     return survive(lambda: _collide(lambda: _store(read, now)))
 
 

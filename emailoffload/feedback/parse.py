@@ -21,6 +21,8 @@ from datetime import UTC, datetime
 from email.utils import parseaddr
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from emailoffload.delivery.message import HEADER, TAG
 from emailoffload.feedback.models import EventType
 
@@ -127,21 +129,23 @@ def parse(body: bytes) -> list[Parsed]:
     except Unreadable:
         raise
     except RecursionError:
-        raise Unreadable("nested", "It is nested too deeply.") from None
+        raise Unreadable("nested", _("It is nested too deeply.")) from None
     except Exception as error:
         # Broad on purpose: whatever a message makes of this code concerns that message only.
-        raise Unreadable("error", f"It could not be read ({type(error).__name__}).") from None
+        raise Unreadable(
+            "error", _("It could not be read (%(error)s).") % {"error": type(error).__name__}
+        ) from None
 
 
 def _unwrapped(body: bytes) -> Mapping[str, Any] | None:
     """The event itself, without its wrappings; None for a message that is known and says nothing of mails."""
     if len(body) > MAX_BYTES:
-        raise Unreadable("too_large", f"It has more than {MAX_BYTES} bytes.")
+        raise Unreadable("too_large", _("It has more than %(most)s bytes.") % {"most": MAX_BYTES})
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise Unreadable("encoding", "It is not UTF-8.") from None
-    for _ in range(MAX_WRAPPINGS):
+        raise Unreadable("encoding", _("It is not UTF-8.")) from None
+    for _depth in range(MAX_WRAPPINGS):
         if _VALIDATED.match(text):
             return None
         value = _json(text)
@@ -150,18 +154,20 @@ def _unwrapped(body: bytes) -> Mapping[str, Any] | None:
         if isinstance(value.get("detail-type"), str):
             return _of_event_bridge(value)
         if not isinstance(value.get("Type"), str):
-            raise Unreadable("unknown_shape", "It is JSON, but nothing that SES, SNS or EventBridge write.")
+            raise Unreadable(
+                "unknown_shape", _("It is JSON, but nothing that SES, SNS or EventBridge write.")
+            )
         text = _of_sns(value)
-    raise Unreadable("nested", "It is wrapped too often.")
+    raise Unreadable("nested", _("It is wrapped too often."))
 
 
 def _json(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError:
-        raise Unreadable("not_json", "It is not JSON.") from None
+        raise Unreadable("not_json", _("It is not JSON.")) from None
     if not isinstance(value, dict):
-        raise Unreadable("unknown_shape", "It is JSON, but no object.")
+        raise Unreadable("unknown_shape", _("It is JSON, but no object."))
     return value
 
 
@@ -171,9 +177,12 @@ def _of_sns(value: Mapping[str, Any]) -> str:
     if value["Type"] == "SubscriptionConfirmation":
         raise Unreadable(
             "not_subscribed",
-            "SNS asks to confirm a subscription. A queue is confirmed by itself when its policy lets the topic send.",
+            _(
+                "SNS asks to confirm a subscription. A queue is confirmed by itself when its "
+                "policy lets the topic send."
+            ),
         )
-    raise Unreadable("unknown_shape", "It is a message of SNS, but no notification.")
+    raise Unreadable("unknown_shape", _("It is a message of SNS, but no notification."))
 
 
 def _of_event_bridge(value: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -182,7 +191,7 @@ def _of_event_bridge(value: Mapping[str, Any]) -> Mapping[str, Any] | None:
         return detail
     if value.get("source") == "aws.ses":
         return None  # the account's status, the advisor's recommendations: no mail
-    raise Unreadable("unknown_shape", "It is an event of EventBridge, but none of SES's.")
+    raise Unreadable("unknown_shape", _("It is an event of EventBridge, but none of SES's."))
 
 
 def _events(event: Mapping[str, Any]) -> list[Parsed]:
@@ -194,19 +203,22 @@ def _events(event: Mapping[str, Any]) -> list[Parsed]:
         return []
     kind = _TYPES.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise Unreadable("unknown_type", f"Its type is {without_addresses(_text(name, 60)) or 'not a word'}.")
+        raise Unreadable(
+            "unknown_type",
+            _("Its type is %(type)s.") % {"type": without_addresses(_text(name, 60)) or "not a word"},
+        )
     if not isinstance(mail, dict):
-        raise Unreadable("no_mail", "It does not say which mail it is about.")
+        raise Unreadable("no_mail", _("It does not say which mail it is about."))
     detail = event.get(_DETAILS[kind])
     if not isinstance(detail, dict):
         detail = {}
     ref, foreign = _reference(mail)
     message_id = _text(mail.get("messageId"), 129)
     if len(message_id) > 128 or not (message_id or ref):
-        raise Unreadable("no_mail", "It carries neither a message id of SES's nor an id of ours.")
+        raise Unreadable("no_mail", _("It carries neither a message id of SES's nor an id of ours."))
     at = _time(detail.get("timestamp")) or _time(mail.get("timestamp"))
     if at is None:
-        raise Unreadable("no_time", "It does not say when it happened.")
+        raise Unreadable("no_time", _("It does not say when it happened."))
     about: dict[str, Any] = {
         "at": at,
         "message_id": message_id,
@@ -246,7 +258,7 @@ def _identity(mail: Mapping[str, Any]) -> str:
     """The sender's domain, lower case; else the identity that its ARN names."""
     domain = _address(mail.get("source")).rpartition("@")[2]
     if not domain:
-        _, found, identity = _text(mail.get("sourceArn"), 400).partition(":identity/")
+        _arn, found, identity = _text(mail.get("sourceArn"), 400).partition(":identity/")
         domain = identity.rpartition("@")[2] if found else ""
     return domain.lower()[:255]
 
@@ -286,7 +298,7 @@ def _recipients(
         if kind in (EventType.OPEN, EventType.CLICK, EventType.COMPLAINT) and len(listed) > 1:
             listed = []  # any of them: nobody knows who
     if len(listed) > MAX_RECIPIENTS:
-        raise Unreadable("too_many", f"It names more than {MAX_RECIPIENTS} recipients.")
+        raise Unreadable("too_many", _("It names more than %(most)s recipients.") % {"most": MAX_RECIPIENTS})
     said = _text(detail.get("smtpResponse") or detail.get("reason") or detail.get("errorMessage"), 2000)
     found: dict[str, tuple[str, str, str]] = {}
     for each in listed:

@@ -18,6 +18,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -171,7 +172,7 @@ def backlog() -> Backlog:
     except (KeyError, ValueError):
         raise QueueProblem(
             "NoAttributes",
-            "The endpoint does not answer like SQS.",
+            _("The endpoint does not answer like SQS."),
             "Check AWS_ENDPOINT_URL_SQS.",
             lasting=True,
         ) from None
@@ -199,26 +200,47 @@ def _problem(error: ClientError | BotoCoreError) -> QueueProblem:
     if not isinstance(error, ClientError):
         code = type(error).__name__
         if code in _SET_UP:
-            cure = "Set AWS_REGION and the credentials of the SDK, as for SES."
-            return QueueProblem(code, f"The SDK cannot ask for SES's events ({code}).", cure, lasting=True)
-        cure = "Check network, proxy and AWS_ENDPOINT_URL_SQS, if it lasts."
-        return QueueProblem(code, f"The queue of SES's events did not answer ({code}).", cure, lasting=False)
+            cure = _("Set AWS_REGION and the credentials of the SDK, as for SES.")
+            return QueueProblem(
+                code,
+                _("The SDK cannot ask for SES's events (%(code)s).") % {"code": code},
+                cure,
+                lasting=True,
+            )
+        cure = _("Check network, proxy and AWS_ENDPOINT_URL_SQS, if it lasts.")
+        return QueueProblem(
+            code,
+            _("The queue of SES's events did not answer (%(code)s).") % {"code": code},
+            cure,
+            lasting=False,
+        )
     code = str(error.response.get("Error", {}).get("Code", ""))[:100]
     name = code.rpartition("#")[2]
     if name in _MISSING:
-        cure = "Check SES_EVENTS_QUEUE_URL; `manage.py sessetup` prints it and makes the queue."
-        return QueueProblem(name, f"The queue of SES's events does not exist ({name}).", cure, lasting=True)
-    if name in _FORBIDDEN:
-        cure = (
-            "Allow the account of the worker sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility "
-            "and sqs:GetQueueAttributes on it (and kms:Decrypt where it is encrypted)."
+        cure = _("Check SES_EVENTS_QUEUE_URL; `manage.py sessetup` prints it and makes the queue.")
+        return QueueProblem(
+            name,
+            _("The queue of SES's events does not exist (%(name)s).") % {"name": name},
+            cure,
+            lasting=True,
         )
-        return QueueProblem(name, f"The queue of SES's events may not be read ({name}).", cure, lasting=True)
+    if name in _FORBIDDEN:
+        cure = _(
+            "Allow the account of the worker sqs:ReceiveMessage, sqs:DeleteMessage, "
+            "sqs:ChangeMessageVisibility and sqs:GetQueueAttributes on it (and kms:Decrypt where "
+            "it is encrypted)."
+        )
+        return QueueProblem(
+            name,
+            _("The queue of SES's events may not be read (%(name)s).") % {"name": name},
+            cure,
+            lasting=True,
+        )
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    cure = "Nothing, unless it lasts."
+    cure = _("Nothing, unless it lasts.")
     return QueueProblem(
         name or "Unknown",
-        f"SQS could not hand out SES's events ({name or 'no code'}).",
+        _("SQS could not hand out SES's events (%(code)s).") % {"code": name or "no code"},
         cure if status >= 500 or "hrottl" in name else "Check SES_EVENTS_QUEUE_URL.",
         lasting=400 <= status < 500 and "hrottl" not in name,
     )

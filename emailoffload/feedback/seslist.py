@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
+from django.utils.translation import gettext as _
 
 from emailoffload.delivery import ses
 from emailoffload.delivery.errors import THROTTLED, classify
@@ -109,14 +110,34 @@ def _problem(error: ClientError | BotoCoreError) -> ListProblem:
     outcome = classify(error)
     code = outcome.code
     if code in _DENIED:
-        text = f"The AWS credentials may not use the suppression list of the SES account ({code})."
-        return ListProblem(code, text, f"Allow {RIGHTS}, or set SES_SUPPRESSION_SYNC=off.", soon=False)
+        text = _("The AWS credentials may not use the suppression list of the SES account (%(code)s).") % {
+            "code": code
+        }
+        return ListProblem(
+            code,
+            text,
+            _("Allow %(rights)s, or set SES_SUPPRESSION_SYNC=off.") % {"rights": RIGHTS},
+            soon=False,
+        )
     if code in THROTTLED or outcome.http_status == 429:
-        return ListProblem(code, f"SES asked for patience ({code}).", "Nothing, unless it lasts.", soon=True)
+        return ListProblem(
+            code,
+            _("SES asked for patience (%(code)s).") % {"code": code},
+            _("Nothing, unless it lasts."),
+            soon=True,
+        )
     if outcome.kind in {"account", "not_transmitted"}:
         return ListProblem(
-            code, f"SES's suppression list cannot be asked ({code}).", outcome.message, soon=False
+            code,
+            _("SES's suppression list cannot be asked (%(code)s).") % {"code": code},
+            outcome.message,
+            soon=False,
         )
     soon = outcome.kind == "unknown"
-    cure = "Nothing, unless it lasts." if soon else "Look at the address: SES does not take it."
-    return ListProblem(code, f"SES's suppression list did not answer as it should ({code}).", cure, soon=soon)
+    cure = _("Nothing, unless it lasts.") if soon else _("Look at the address: SES does not take it.")
+    return ListProblem(
+        code,
+        _("SES's suppression list did not answer as it should (%(code)s).") % {"code": code},
+        cure,
+        soon=soon,
+    )

@@ -263,7 +263,7 @@ def add(address: str, *, actor: str, reason: str, now: datetime | None = None) -
     except ValidationError:
         address = ""
     if not address.isascii() or not 0 < len(address) <= 254:
-        raise Refused(_("This is no e-mail address."))
+        raise Refused(_("This is not an email address."))
     columns = {
         "reason": Reason.PERSON, "origin": FROM_PERSON, "detail": reason[:500], "since": now, "until": None,
         "added_by": actor[:150], "agreement": Agreement.TO_ADD, "checked_at": None, "event": None, "email": None,

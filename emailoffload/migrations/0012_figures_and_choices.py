@@ -42,6 +42,23 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='CountSum',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('kind', models.CharField(max_length=8, verbose_name='kind')),
+                ('unit', models.CharField(max_length=4, verbose_name='unit')),
+                ('begins', models.DateTimeField(verbose_name='begins')),
+                ('source', models.CharField(max_length=30, verbose_name='source')),
+                ('company_id', models.BigIntegerField(default=0, verbose_name='company')),
+                ('key', models.CharField(max_length=60, verbose_name='what it is now')),
+                ('number', models.PositiveBigIntegerField(verbose_name='number')),
+            ],
+            options={
+                'verbose_name': 'sum of hourly counts',
+                'verbose_name_plural': 'sums of hourly counts',
+            },
+        ),
+        migrations.CreateModel(
             name='HourChange',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -118,6 +135,10 @@ class Migration(migrations.Migration):
             model_name='choice',
             name='user',
             field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='offload_choices', to=settings.AUTH_USER_MODEL, verbose_name='user'),
+        ),
+        migrations.AddConstraint(
+            model_name='countsum',
+            constraint=models.UniqueConstraint(fields=('kind', 'unit', 'begins', 'source', 'company_id', 'key'), name='count_sum_once'),
         ),
         migrations.AddIndex(
             model_name='hourchange',

@@ -11,6 +11,7 @@ NAMES = {
     "view_configuration": "Can see the effective settings and the doctor's findings",
     "view_leftrow": "Can view row left to Moodle",
     "view_hourcount": "Can view hourly count",
+    "change_savedview": "Can change saved view",
 }
 ROLES = {
     "Offload administrators": [
@@ -19,6 +20,7 @@ ROLES = {
         ("view_configuration", "state"),
         ("view_leftrow", "leftrow"),
         ("view_hourcount", "hourcount"),
+        ("change_savedview", "savedview"),
     ],
     "Support staff": [("cancel_email", "email"), ("view_leftrow", "leftrow"), ("view_hourcount", "hourcount")],
     "Auditors": [

@@ -20,6 +20,7 @@ from typing import Literal, Self
 from django.conf import settings
 from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.translation import gettext as _
 
 from emailoffload.moodle import models
 from emailoffload.moodle.errors import TaskMissing
@@ -67,18 +68,21 @@ def available(factory: str, vendor: str) -> Availability:
     name = factory.strip().lstrip("\\").lower()
     if vendor != "mysql":
         return Availability(
-            None, "Only MariaDB and MySQL have a lock that can be shared with Moodle's cron here."
+            None, _("Only MariaDB and MySQL have a lock that can be shared with Moodle's cron here.")
         )
     if name in _AUTO | _MYSQL:
         return Availability("mysql")
     if name in _POSTGRES:
         return Availability(
-            None, "MOODLE_LOCK_FACTORY names PostgreSQL's locks, but the database is no PostgreSQL."
+            None, _("MOODLE_LOCK_FACTORY names PostgreSQL's locks, but the database is no PostgreSQL.")
         )
     return Availability(
         None,
-        f"Moodle's lock factory {factory.strip()} keeps its locks where they cannot be held without writing "
-        "to Moodle or its disk.",
+        _(
+            "Moodle's lock factory %(name)s keeps its locks where they cannot be held without "
+            "writing to Moodle or its disk."
+        )
+        % {"name": factory.strip()},
     )
 
 
@@ -115,13 +119,15 @@ def _server_refuses(connection: BaseDatabaseWrapper) -> str:
 def server_reason(variables: dict[str, str], cluster_size: int) -> str:
     """Why a lock on a server with these variables (values in capitals) binds nobody else; '' if it does."""
     if variables.get("wsrep_on") in {"ON", "1"} or cluster_size > 0:
-        return "The server is part of a Galera cluster, whose locks hold on one node only."
+        return _("The server is part of a Galera cluster, whose locks hold on one node only.")
     if variables.get("group_replication_group_name") and variables.get(
         "group_replication_single_primary_mode"
     ) in {"OFF", "0"}:
-        return "The server is part of a replication group with several primaries; its locks hold on one only."
+        return _(
+            "The server is part of a replication group with several primaries; its locks hold on one only."
+        )
     if variables.get("read_only", "OFF") not in {"OFF", "0"}:
-        return "The server is read-only, so it is not the one that Moodle's cron locks on."
+        return _("The server is read-only, so it is not the one that Moodle's cron locks on.")
     return ""
 
 
@@ -157,8 +163,8 @@ def task_of(component: str) -> str:
         if name.endswith("\\cron_task"):
             return name
     raise TaskMissing(
-        f"Moodle's list of scheduled tasks has no cron_task of {component}.",
-        "Finish Moodle's upgrade or reset its scheduled tasks; until then due rows stay with Moodle.",
+        _("Moodle's list of scheduled tasks has no cron_task of %(component)s.") % {"component": component},
+        _("Finish Moodle's upgrade or reset its scheduled tasks; until then due rows stay with Moodle."),
     )
 
 
@@ -202,7 +208,7 @@ class CronLock:
             self._connection = connection
         else:
             connection.close()
-            self.reason = "Moodle's cron is running the task."
+            self.reason = _("Moodle's cron is running the task.")
         return self
 
     def still_held(self) -> bool:

@@ -16,6 +16,9 @@ from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.utils import DatabaseErrorWrapper
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from emailoffload.moodle import grants, models, targets, variants
 from emailoffload.moodle.schema import Granted, readable_columns
@@ -29,9 +32,9 @@ class MoodleProblem(Exception):
 
     code = "moodle_problem"
 
-    def __init__(self, cause: str, cure: str) -> None:
+    def __init__(self, cause: str, cure: str | Promise) -> None:
         super().__init__(cause)
-        self.cure = cure
+        self.cure = str(cure)
 
 
 class MoodleUnreachable(MoodleProblem):
@@ -100,7 +103,9 @@ class TaskMissing(MoodleProblem):
     code = "task_missing"
 
 
-_GRANTS_CURE = "Run `manage.py moodlegrants` and have Moodle's database admin execute what it prints."
+_GRANTS_CURE = gettext_lazy(
+    "Run `manage.py moodlegrants` and have Moodle's database admin execute what it prints."
+)
 _NETWORK = {2002, 2003, 2005, 2006, 2013, 2026, 1040, 1129, 1130, 1203, 1226}
 _LOGIN = {1045, 1044, 1698, 1251, 2059, 1820, 1862}
 _READ_ONLY = {1290, 1836, 1792}
@@ -115,38 +120,48 @@ def translate(error: Error, connection: BaseDatabaseWrapper) -> MoodleProblem:
     where = _where(connection)
     if number == 1049:
         return MoodleUnreachable(
-            f"There is no database {name} on {where}.", "Correct the name at the end of MOODLE_DATABASE_URL."
+            _("There is no database %(name)s on %(where)s.") % {"name": name, "where": where},
+            _("Correct the name at the end of MOODLE_DATABASE_URL."),
         )
     if number in _LOGIN:
         return MoodleUnreachable(
-            f"The database server on {where} refuses the account of MOODLE_DATABASE_URL (error {number}).",
-            "Correct its name and password there, or create it as `manage.py moodlegrants` prints.",
+            _(
+                "The database server on %(where)s refuses the account of MOODLE_DATABASE_URL "
+                "(error %(number)s)."
+            )
+            % {"where": where, "number": number},
+            _("Correct its name and password there, or create it as `manage.py moodlegrants` prints."),
         )
     if number in {1142, 1143, 1370, 1227}:
         return GrantsMissing(
-            f"The account of MOODLE_DATABASE_URL lacks a privilege on {name} (error {number}).", _GRANTS_CURE
+            _("The account of MOODLE_DATABASE_URL lacks a privilege on %(name)s (error %(number)s).")
+            % {"name": name, "number": number},
+            _GRANTS_CURE,
         )
     if number == 1146 or number == 1054:
         return PrefixMatchesNothing(
-            f"A table or column of Moodle is missing in {name} (error {number}).",
-            "Check MOODLE_DB_PREFIX and that MOODLE_DATABASE_URL names Moodle's own database.",
+            _("A table or column of Moodle is missing in %(name)s (error %(number)s).")
+            % {"name": name, "number": number},
+            _("Check MOODLE_DB_PREFIX and that MOODLE_DATABASE_URL names Moodle's own database."),
         )
     if number in _READ_ONLY:
         return read_only(where)
     if number in _FULL:
         return MoodleFull(
-            f"Moodle's database on {where} cannot store anything (error {number}).",
-            "Make room on the disk of the database server.",
+            _("Moodle's database on %(where)s cannot store anything (error %(number)s).")
+            % {"where": where, "number": number},
+            _("Make room on the disk of the database server."),
         )
     if number in _SLOW:
         return MoodleSlow(
-            f"Moodle's database on {where} is too slow: a statement was broken off (error {number}).",
-            "Look at what keeps the database server busy; the next pass tries again.",
+            _("Moodle's database on %(where)s is too slow: a statement was broken off (error %(number)s).")
+            % {"where": where, "number": number},
+            _("Look at what keeps the database server busy; the next pass tries again."),
         )
     detail = f"error {number}" if number in _NETWORK or number else type(error).__name__
     return MoodleUnreachable(
-        f"Moodle's database on {where} cannot be used ({detail}).",
-        "Check that the server runs and is reached from here, and host and port in MOODLE_DATABASE_URL.",
+        _("Moodle's database on %(where)s cannot be used (%(detail)s).") % {"where": where, "detail": detail},
+        _("Check that the server runs and is reached from here, and host and port in MOODLE_DATABASE_URL."),
     )
 
 
@@ -154,8 +169,12 @@ def read_only(where: str = "") -> MoodleReadOnly:
     """The problem of a server that takes no writes."""
     where = where or _where(connections["moodle"])
     return MoodleReadOnly(
-        f"Moodle's database on {where} is read-only, so Moodle itself works on another server or cannot work.",
-        "Name the primary server in MOODLE_DATABASE_URL, or have its read_only switched off.",
+        _(
+            "Moodle's database on %(where)s is read-only, so Moodle itself works on another "
+            "server or cannot work."
+        )
+        % {"where": where},
+        _("Name the primary server in MOODLE_DATABASE_URL, or have its read_only switched off."),
     )
 
 
@@ -206,14 +225,20 @@ def check_reachable() -> Granted:
     name, prefix = connection.settings_dict["NAME"], models.table("")
     if elsewhere:
         hint = ", ".join(other or "(empty)" for other in elsewhere)
-        cure = f"Set MOODLE_DB_PREFIX to $CFG->prefix of Moodle's config.php; tables here have: {hint}."
+        cure = _(
+            "Set MOODLE_DB_PREFIX to $CFG->prefix of Moodle's config.php; tables here have: %(hint)s."
+        ) % {"hint": hint}
     else:
-        cure = (
-            "Set MOODLE_DB_PREFIX to $CFG->prefix of Moodle's config.php, and check that MOODLE_DATABASE_URL "
-            f"names Moodle's own database. If both are right, the account has no privileges yet. "
-            f"{_GRANTS_CURE}"
-        )
-    raise PrefixMatchesNothing(f"No table that starts with {prefix!r} can be seen in {name}.", cure)
+        cure = _(
+            "Set MOODLE_DB_PREFIX to $CFG->prefix of Moodle's config.php, and check that "
+            "MOODLE_DATABASE_URL names "
+            "Moodle's own database. If both are right, the account has no privileges yet. %(then)s"
+        ) % {"then": _GRANTS_CURE}
+    raise PrefixMatchesNothing(
+        _("No table that starts with %(prefix)s can be seen in %(name)s.")
+        % {"prefix": f"{prefix!r}", "name": name},
+        cure,
+    )
 
 
 def require_ready(source: str = targets.REENGAGEMENT) -> variants.Variant:
@@ -247,24 +272,28 @@ def require_ready(source: str = targets.REENGAGEMENT) -> variants.Variant:
 def _require_installed(source: str, variant: variants.Variant) -> None:
     if source == targets.IOMAD_QUEUE and not variant.iomad:
         raise IomadAbsent(
-            "This Moodle is no IOMAD, so it has no mail queue.",
-            "Leave the source iomad_queue out, or point MOODLE_DATABASE_URL to the site that has IOMAD.",
+            _("This Moodle is no IOMAD, so it has no mail queue."),
+            _("Leave the source iomad_queue out, or point MOODLE_DATABASE_URL to the site that has IOMAD."),
         )
     if source == targets.REENGAGEMENT and variant.kind == "absent":
         raise PluginAbsent(
-            variant.why, "Install it in Moodle, or point MOODLE_DATABASE_URL to the site that has it."
+            variant.why, _("Install it in Moodle, or point MOODLE_DATABASE_URL to the site that has it.")
         )
 
 
 def _cure(*, switched_off: bool) -> str:
     if switched_off:
-        return "Nothing is claimed until it is switched on again in Moodle."
-    return "Nothing is claimed; Moodle goes on sending as before. The documentation lists supported versions."
+        return _("Nothing is claimed until it is switched on again in Moodle.")
+    return _(
+        "Nothing is claimed; Moodle goes on sending as before. The documentation lists supported versions."
+    )
 
 
 def _grants_missing(lacking: list[str]) -> GrantsMissing:
     shown = "; ".join(lacking[:5]) + (f"; and {len(lacking) - 5} more" if len(lacking) > 5 else "")
-    return GrantsMissing(f"The account of MOODLE_DATABASE_URL lacks: {shown}.", _GRANTS_CURE)
+    return GrantsMissing(
+        _("The account of MOODLE_DATABASE_URL lacks: %(shown)s.") % {"shown": shown}, _GRANTS_CURE
+    )
 
 
 def _where(connection: BaseDatabaseWrapper) -> str:
@@ -281,8 +310,8 @@ def _refuse_missing_file(connection: BaseDatabaseWrapper) -> None:
     in_memory = name.startswith("file:") or ":memory:" in name
     if connection.vendor == "sqlite" and not in_memory and not Path(name).is_file():
         raise MoodleUnreachable(
-            f"The sample Moodle {Path(name).name} does not exist.",
-            "Run `manage.py quickstart`, or set MOODLE_DATABASE_URL to a real site's database.",
+            _("The sample Moodle %(name)s does not exist.") % {"name": Path(name).name},
+            _("Run `manage.py quickstart`, or set MOODLE_DATABASE_URL to a real site's database."),
         )
 
 

@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from django.db.models import QuerySet
+
 from emailoffload.moodle import models
 from emailoffload.moodle.schema import CHUNK, chunks, readable
 from emailoffload.moodle.textcontexts import load_text_contexts
@@ -18,7 +20,7 @@ from emailoffload.moodle.types import Activity, Course, Learner, ProfileValue, U
 
 __all__ = [
     "CHUNK", "load_activities", "load_activity_ids_by_mode", "load_company_of", "load_courses",
-    "load_learners", "load_target_completions", "load_text_contexts", "load_users",
+    "load_learners", "load_target_completions", "load_text_contexts", "load_users", "memberships",
 ]  # fmt: skip
 
 CONTEXT_MODULE = 70
@@ -192,23 +194,37 @@ def _group_names(pairs: Collection[tuple[int, int]]) -> dict[tuple[int, int], li
     return {pair: [name for _, name in sorted(found)] for pair, found in member.items()}
 
 
-def load_company_of(user_ids: Iterable[int]) -> dict[int, tuple[int, str]]:
+def load_company_of(user_ids: Iterable[int], *, few: bool = False) -> dict[int, tuple[int, str]]:
     """The company (id, name) of each user: that of the first `company_users` row by id (facts §1.3).
 
-    Empty on a site without IOMAD, and for users of no company.
+    Empty on a site without IOMAD, and for users of no company. `few`: looked up as `memberships` does.
     """
     wanted = list(chunks(user_ids))
     if not wanted or not readable(models.Company, models.CompanyUser):
         return {}
     first: dict[int, int] = {}
     for chunk in wanted:
-        rows = models.CompanyUser.objects.filter(userid__in=chunk).order_by("id")
-        for user, company in rows.values_list("userid", "companyid"):
+        rows = models.CompanyUser.objects.filter(userid__in=chunk)
+        if few:
+            rows = memberships(chunk)
+        for user, company in rows.order_by("id").values_list("userid", "companyid"):
             first.setdefault(user, company)
     names: dict[int, str] = {}
     for chunk in chunks(first.values()):
         names |= dict(models.Company.objects.filter(id__in=chunk).values_list("id", "name"))
     return {user: (company, names.get(company, "")) for user, company in first.items()}
+
+
+def memberships(user_ids: Sequence[int]) -> QuerySet[models.CompanyUser]:
+    """The rows of `company_users` of a few users, for pages; IOMAD must be there. One query here, one by the caller.
+
+    IOMAD's index begins with the company, so that a user's rows are found by reading all half a million of a large
+    site. Here the companies are asked first, and each is looked into by that index.
+    """
+    companies = (
+        models.CompanyUser.objects.order_by("companyid").values_list("companyid", flat=True).distinct()
+    )
+    return models.CompanyUser.objects.filter(userid__in=user_ids, companyid__in=list(companies))
 
 
 def load_target_completions(pairs: Collection[tuple[int, int]]) -> set[tuple[int, int]]:

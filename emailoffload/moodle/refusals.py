@@ -55,7 +55,7 @@ MEANINGS: Mapping[str, _StrPromise] = {
         "a notification setting is missing; Moodle's own run stops with an error here"
     ),
     BOUNCE_RATIO_UNKNOWN: _(
-        "bounces are counted but no mails sent; Moodle's own run stops with an error here"
+        "bounces are counted, but sent mails are not; Moodle's own run stops with an error here"
     ),
     MNET_USER: _("the user comes from another Moodle site; Moodle rewrites the links in such mails"),
     CHARSET_UNSUPPORTED: _("the mail must be sent in a character set other than UTF-8"),

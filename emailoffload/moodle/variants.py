@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from django.db import connections
+from django.utils.translation import gettext as _
 
 from emailoffload.moodle import models
 from emailoffload.moodle.schema import readable_columns
@@ -84,11 +85,12 @@ def detect() -> Variant:
     supported = kind in {"monolithic", "adhoc"}
     branch = branch_of(config)
     if supported and totara:
-        supported, why = False, "This site is Totara, whose rules for messages and recipients are others."
+        supported, why = False, _("This site is Totara, whose rules for messages and recipients are others.")
     elif supported and branch < OLDEST_BRANCH:
         supported, why = (
             False,
-            f"This site is older than Moodle 4.0 (its branch is {branch or 'not recorded'}).",
+            _("This site is older than Moodle 4.0 (its branch is %(branch)s).")
+            % {"branch": branch or "not recorded"},
         )
     return Variant(kind, version, supported, why, company_cc, iomad, totara)
 
@@ -117,22 +119,33 @@ def detect_queue() -> QueueVariant:
     if off:
         return QueueVariant("disabled", version, False, off)
     if branch < OLDEST_BRANCH:
-        why = f"This site is older than Moodle 4.0 (its branch is {branch or 'not recorded'})."
+        why = _("This site is older than Moodle 4.0 (its branch is %(branch)s).") % {
+            "branch": branch or "not recorded"
+        }
     elif version is None or not OLDEST_QUEUE <= version <= NEWEST_QUEUE:
-        why = f"local_email {version or 'without a version'} is not a version whose behaviour is known."
+        why = _("%(plugin)s is not a version whose behaviour is known.") % {
+            "plugin": f"local_email {version}" if version else _("local_email without a version")
+        }
     else:
-        return QueueVariant("known", version, True, f"local_email {version} works off IOMAD's mail queue.")
+        return QueueVariant(
+            "known",
+            version,
+            True,
+            _("local_email %(version)s works off IOMAD's mail queue.") % {"version": version},
+        )
     return QueueVariant("unknown", version, False, why)
 
 
 def _queue_switched_off(config: dict[str, str]) -> str:
     if config.get("cron_enabled", "1") in {"", "0"}:
-        return "Moodle's cron is switched off (cron_enabled is 0), so IOMAD sends nothing from its queue now."
+        return _(
+            "Moodle's cron is switched off (cron_enabled is 0), so IOMAD sends nothing from its queue now."
+        )
     tasks = models.ScheduledTask.objects.filter(component=QUEUE_COMPONENT).values_list(
         "classname", "disabled"
     )
     if any(disabled for name, disabled in tasks if name.lstrip("\\") == r"local_email\task\cron_task"):
-        return "The scheduled task of local_email is disabled, so IOMAD sends nothing from its queue."
+        return _("The scheduled task of local_email is disabled, so IOMAD sends nothing from its queue.")
     return ""
 
 
@@ -150,7 +163,7 @@ def branch_of(config: dict[str, str]) -> int:
     branch = _number(config.get("branch", ""))
     if branch:
         return branch
-    major, _, rest = config.get("release", "").partition(".")
+    major, _dot, rest = config.get("release", "").partition(".")
     minor = "".join(
         character for character in rest.partition(".")[0].partition(" ")[0] if character.isdigit()
     )
@@ -159,31 +172,38 @@ def branch_of(config: dict[str, str]) -> int:
 
 def _judge(version: int | None, config: dict[str, str]) -> tuple[Kind, str]:
     if version is None:
-        return "absent", "The activity plugin mod_reengagement is not installed on this site."
+        return "absent", _("The activity plugin mod_reengagement is not installed on this site.")
     off = _switched_off(config)
     if off:
         return "disabled", off
     if _enovation():
-        return "enovation", (
-            f"mod_reengagement {version} is the Enovation fork: its send_email tasks send without looking at "
-            "the row, so a claim could not stop them."
-        )
+        return "enovation", _(
+            "mod_reengagement %(version)s is the Enovation fork: its send_email tasks send "
+            "without looking at the row, "
+            "so a claim could not stop them."
+        ) % {"version": version}
     if adhoc_tasks_present() or _ran_recently(ADHOC_CLASS):
-        return "adhoc", f"mod_reengagement {version} runs one ad hoc task per activity."
+        return "adhoc", _("mod_reengagement %(version)s runs one ad hoc task per activity.") % {
+            "version": version
+        }
     if version in MONOLITHIC_VERSIONS:
-        return "monolithic", f"mod_reengagement {version} runs as one scheduled task."
-    return "unknown", f"mod_reengagement {version} is not a version whose behaviour is known."
+        return "monolithic", _("mod_reengagement %(version)s runs as one scheduled task.") % {
+            "version": version
+        }
+    return "unknown", _("%(plugin)s is not a version whose behaviour is known.") % {
+        "plugin": f"mod_reengagement {version}"
+    }
 
 
 def _switched_off(config: dict[str, str]) -> str:
     """Why Moodle's cron would not run the plugin at all; '' when it would (facts §3.5)."""
     if config.get("cron_enabled", "1") in {"", "0"}:
-        return "Moodle's cron is switched off (cron_enabled is 0), so Moodle sends no reminders now."
+        return _("Moodle's cron is switched off (cron_enabled is 0), so Moodle sends no reminders now.")
     if not models.Module.objects.filter(name="reengagement", visible=1).exists():
-        return "The plugin mod_reengagement is disabled for the whole site, so Moodle sends no reminders."
+        return _("The plugin mod_reengagement is disabled for the whole site, so Moodle sends no reminders.")
     tasks = models.ScheduledTask.objects.filter(component=COMPONENT).values_list("classname", "disabled")
     if any(disabled for name, disabled in tasks if name.lstrip("\\") == r"mod_reengagement\task\cron_task"):
-        return "The scheduled task of mod_reengagement is disabled, so Moodle sends no reminders."
+        return _("The scheduled task of mod_reengagement is disabled, so Moodle sends no reminders.")
     return ""
 
 

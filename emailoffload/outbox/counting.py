@@ -1,27 +1,33 @@
 """How the hourly counts come about: an hour is counted from its rows, whole, whenever a note says that it changed.
 
-`recount` reads the ids of the hour's notes, then counts, then writes the counts and takes those notes away in one
-transaction, but only if all of them were still there. A change that is committed after the ids were read has a note
-of its own, which stays. Two processes that count the same hour at once have a note in common: whoever is second finds
-it gone and writes nothing, so that an older count never replaces a newer one. A process that dies has changed nothing.
+`recount` reads the ids of the hour's notes, then counts, then writes the counts, with the sums that they are part of,
+and takes those notes away in one transaction, but only if all of them were still there. A change that is committed
+after the ids were read has a note of its own, which stays. Two processes that count the same hour at once have a note
+in common: whoever is second finds it gone and writes nothing, so that an older count never replaces a newer one. A
+process that dies has changed nothing.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import models, transaction
-from django.db.models import Count
+from django.db.models import Count, Sum
 
 from emailoffload.outbox import bulk, hourchanges
 from emailoffload.outbox.deadlocks import survive
-from emailoffload.outbox.figures import CLAIMS, EMAILS, KINDS, LEFT, HourChange, HourCount, LeftRow
-from emailoffload.outbox.models import Claim, Email
+from emailoffload.outbox.figures import CLAIMS, EMAILS, KINDS, LEFT, CountSum, HourChange, HourCount, LeftRow
+from emailoffload.outbox.models import Claim, Email, Lease
 from emailoffload.outbox.states import ClaimState
 
-HOUR = timedelta(hours=1)
+LEASE = "rollups"
+"""The lease of the one pass that counts."""
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+LARGE = 50_000
+"""Rows of an hour that are counted in one query."""
 NOTES_AT_ONCE = 20_000
 """Notes of an hour that one count takes away at most; where there are more, it is counted again."""
 _IDS = 1000
@@ -42,31 +48,49 @@ class Hour:
     begins: datetime
     kind: str
 
+    def __str__(self) -> str:
+        return f"{self.kind} {self.begins.isoformat()}"
+
     def frozen(self, now: datetime) -> bool:
         """Whether its counts stay as they are."""
         return self.begins < hourchanges.hour_of(now - FROZEN_AFTER[self.kind])
 
 
-def rows_of(hour: Hour) -> models.QuerySet[models.Model]:
-    """The rows that began in an hour; by an index on the time."""
-    until = hour.begins + HOUR
+def _rows(hour: Hour, start: datetime, end: datetime) -> models.QuerySet[models.Model]:
+    """The rows of an hour's kind that began from `start` to before `end`; by an index on the time."""
     if hour.kind == EMAILS:
-        return Email.objects.filter(created_at__gte=hour.begins, created_at__lt=until).order_by()
+        return Email.objects.filter(created_at__gte=start, created_at__lt=end).order_by()
     if hour.kind == CLAIMS:
         # All states are named because the index begins with the state.
         return Claim.objects.filter(
-            state__in=ClaimState.values, created_at__gte=hour.begins, created_at__lt=until
+            state__in=ClaimState.values, created_at__gte=start, created_at__lt=end
         ).order_by()
-    return LeftRow.objects.filter(first_seen__gte=hour.begins, first_seen__lt=until).order_by()
+    return LeftRow.objects.filter(first_seen__gte=start, first_seen__lt=end).order_by()
+
+
+def _slices(hour: Hour) -> Iterator[tuple[datetime, datetime]]:
+    """An hour in one piece, or a large one by the minute.
+
+    Of a good part of a table MariaDB reads all the table, and not its index; a minute is always a small part. Looking
+    whether an hour is large reads the index only, and no more of it than that.
+    """
+    end = hour.begins + HOUR
+    large = _rows(hour, hour.begins, end).values("pk")[: LARGE + 1].count() > LARGE
+    step = MINUTE if large else HOUR
+    at = hour.begins
+    while at < end:
+        yield at, at + step
+        at += step
 
 
 def count(hour: Hour) -> Figures:
-    """What the rows of an hour come to, in one query over these rows."""
+    """What the rows of an hour come to."""
     key = "reason" if hour.kind == LEFT else "state"
     found: Figures = Counter()
-    rows = rows_of(hour).values_list("source", "company_id", key).annotate(Count("pk"))
-    for source, company, what, number in rows:
-        found[(source, company or 0, what)] += number
+    for start, end in _slices(hour):
+        rows = _rows(hour, start, end).values_list("source", "company_id", key).annotate(Count("pk"))
+        for source, company, what, number in rows:
+            found[(source, company or 0, what)] += number
     return found
 
 
@@ -124,17 +148,60 @@ def _take_away(notes: list[int]) -> int:
 
 def _replace(hour: Hour, notes: list[int], figures: Figures) -> bool:
     with transaction.atomic():
+        # Hours of one day share its sum: who counts them at once takes turns. The row is that of the pass's lease.
+        list(Lease.objects.select_for_update().filter(name=LEASE))
         if _take_away(notes) != len(notes):
             transaction.set_rollback(True)
             return False
         if stored(hour) != figures:
             HourCount.objects.filter(kind=hour.kind, hour=hour.begins).delete()
-            rows = [
-                {
-                    "kind": hour.kind, "hour": hour.begins, "source": source, "company_id": company,
-                    "key": key, "number": number,
-                }
-                for (source, company, key), number in sorted(figures.items())
-            ]  # fmt: skip
-            bulk.insert(HourCount, rows)
+            bulk.insert(
+                HourCount,
+                [
+                    {
+                        "kind": hour.kind, "hour": hour.begins, "source": source, "company_id": company,
+                        "key": key, "number": number,
+                    }
+                    for (source, company, key), number in sorted(figures.items())
+                ],
+            )  # fmt: skip
+        for unit, begins, sums in _sums(hour):
+            if _stored_sums(hour.kind, unit, begins) != sums:
+                CountSum.objects.filter(kind=hour.kind, unit=unit, begins=begins).delete()
+                bulk.insert(
+                    CountSum,
+                    [
+                        {
+                            "kind": hour.kind, "unit": unit, "begins": begins, "source": source,
+                            "company_id": company, "key": key, "number": number,
+                        }
+                        for (source, company, key), number in sorted(sums.items())
+                    ],
+                )  # fmt: skip
     return True
+
+
+def summed(hour: Hour) -> bool:
+    """Whether the sums that an hour's counts are part of are right."""
+    return all(_stored_sums(hour.kind, unit, begins) == sums for unit, begins, sums in _sums(hour))
+
+
+def _sums(hour: Hour) -> Iterator[tuple[str, datetime, Figures]]:
+    """What the sums with an hour's counts come to: (unit, beginning, sums)."""
+    rows = HourCount.objects.filter(kind=hour.kind, hour=hour.begins)
+    of_all = rows.values_list("source", "key").annotate(Sum("number"))
+    yield "hour", hour.begins, Counter({(source, 0, key): number for source, key, number in of_all})
+    day = hour.begins.replace(hour=0)
+    rows = HourCount.objects.filter(kind=hour.kind, hour__gte=day, hour__lt=day + DAY)
+    by_company = rows.values_list("source", "company_id", "key").annotate(Sum("number"))
+    yield "day", day, Counter({(source, company, key): number for source, company, key, number in by_company})
+
+
+def _stored_sums(kind: str, unit: str, begins: datetime) -> Figures:
+    rows = CountSum.objects.filter(kind=kind, unit=unit, begins=begins)
+    return Counter(
+        {
+            (source, company, key): number
+            for source, company, key, number in rows.values_list("source", "company_id", "key", "number")
+        }
+    )

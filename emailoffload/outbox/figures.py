@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 EMAILS, CLAIMS, LEFT = KINDS = ("email", "claim", "left")
 
@@ -26,7 +27,7 @@ class HourCount(models.Model):
     company_id = models.BigIntegerField(_("company"), default=0)
     """0: of no company, or of none that is known."""
     key = models.CharField(_("what it is now"), max_length=60)
-    number = models.PositiveIntegerField(_("number"))
+    number = models.PositiveIntegerField(pgettext_lazy("how many", "number"))
 
     class Meta:
         verbose_name = _("hourly count")
@@ -40,6 +41,34 @@ class HourCount(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.hour:%Y-%m-%d %H} {self.key}"
+
+
+class CountSum(models.Model):
+    """Sums of hourly counts, for figures of long periods: of an hour over all companies, or of a UTC day by company.
+
+    Written with the counts that they are sums of, in one transaction (`outbox.counting`).
+    """
+
+    kind = models.CharField(_("kind"), max_length=8)
+    unit = models.CharField(_("unit"), max_length=4)
+    """hour: of all companies, with company 0; day: of one company."""
+    begins = models.DateTimeField(_("begins"))
+    source = models.CharField(_("source"), max_length=30)
+    company_id = models.BigIntegerField(_("company"), default=0)
+    key = models.CharField(_("what it is now"), max_length=60)
+    number = models.PositiveBigIntegerField(pgettext_lazy("how many", "number"))
+
+    class Meta:
+        verbose_name = _("sum of hourly counts")
+        verbose_name_plural = _("sums of hourly counts")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["kind", "unit", "begins", "source", "company_id", "key"], name="count_sum_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.unit} {self.begins:%Y-%m-%d %H} {self.key}"
 
 
 class HourChange(models.Model):

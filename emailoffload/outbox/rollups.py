@@ -1,4 +1,4 @@
-"""The dashboard's figures, read from the hourly counts (`figures.HourCount`) and never from ten million rows.
+"""The dashboard's figures, read from hourly counts and their sums, never from ten million rows.
 
 Kinds: `email` (hour of `Email.created_at`, key: state), `claim` (hour of `Claim.created_at`, key: state), `left`
 (hour of `LeftRow.first_seen`, key: reason). How the counts are kept is in `outbox.counting` and `worker.rollups`.
@@ -13,6 +13,7 @@ the first hour of UTC that begins in it: at 0:30.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Literal
@@ -20,12 +21,13 @@ from typing import Literal
 from django.db.models import QuerySet, Sum
 from django.utils import timezone
 
-from emailoffload.outbox.figures import HourCount
+from emailoffload.outbox.figures import CountSum, HourCount
 from emailoffload.outbox.models import State
 
 STATE = "rollups"
 """The name of the shared fact that the pass leaves: how far it came."""
-HOUR = timedelta(hours=1)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+Rows = QuerySet[CountSum] | QuerySet[HourCount]
 
 
 def whole_hours(start: datetime, end: datetime) -> tuple[datetime, datetime]:
@@ -66,7 +68,8 @@ def series(
     found: list[dict[str, int]] = [{} for _ in steps]
     at = 0
     rows = _rows(kind, first, last, companies, source)
-    for hour, key, number in rows.values_list("hour", "key").annotate(Sum("number")).order_by("hour"):
+    hour_of = "hour" if rows.model is HourCount else "begins"
+    for hour, key, number in rows.values_list(hour_of, "key").annotate(Sum("number")).order_by(hour_of):
         while at + 1 < len(steps) and steps[at + 1] <= hour:
             at += 1
         found[at][key] = found[at].get(key, 0) + number
@@ -97,11 +100,12 @@ def by_company(
 
     Company 0 is that of records of no company, or of none that is known.
     """
-    found: dict[int, dict[str, int]] = {}
-    rows = _rows(kind, start, end, companies, source)
-    for company, key, number in rows.values_list("company_id", "key").annotate(Sum("number")):
-        found.setdefault(company, {})[key] = number
-    return sorted(found.items(), key=lambda item: (-sum(item[1].values()), item[0]))[:most]
+    found: dict[int, Counter[str]] = defaultdict(Counter)
+    for rows in _by_company(kind, *whole_hours(start, end), companies, source):
+        for company, key, number in rows.values_list("company_id", "key").annotate(Sum("number")):
+            found[company][key] += number
+    largest = sorted(found.items(), key=lambda item: (-item[1].total(), item[0]))[:most]
+    return [(company, dict(counts)) for company, counts in largest]
 
 
 def counted_until() -> datetime | None:
@@ -122,11 +126,31 @@ def _fact(name: str) -> datetime | None:
     return datetime.fromisoformat(value[name]) if value.get(name) else None
 
 
-def _rows(
-    kind: str, start: datetime, end: datetime, companies: Collection[int] | None, source: str
-) -> QuerySet[HourCount]:
+def _rows(kind: str, start: datetime, end: datetime, companies: Collection[int] | None, source: str) -> Rows:
+    """Hourly numbers of the period: the sums of all companies, or the counts of some."""
     first, last = whole_hours(start, end)
-    rows = HourCount.objects.filter(kind=kind, hour__gte=first, hour__lt=last)
+    if companies is None:
+        sums = CountSum.objects.filter(kind=kind, unit="hour", begins__gte=first, begins__lt=last)
+        return _of(sums, None, source)
+    return _of(HourCount.objects.filter(kind=kind, hour__gte=first, hour__lt=last), companies, source)
+
+
+def _by_company(
+    kind: str, first: datetime, last: datetime, companies: Collection[int] | None, source: str
+) -> Iterator[Rows]:
+    """Numbers by company: whole days of UTC from their sums, the hours before and after them from the counts."""
+    days = first.replace(hour=0) + (DAY if first.hour else timedelta(0)), last.replace(hour=0)
+    edges = [(first, last)]
+    if days[0] < days[1]:
+        edges = [(first, days[0]), (days[1], last)]
+        sums = CountSum.objects.filter(kind=kind, unit="day", begins__gte=days[0], begins__lt=days[1])
+        yield _of(sums, companies, source)
+    for begins, ends in edges:
+        if begins < ends:
+            yield _of(HourCount.objects.filter(kind=kind, hour__gte=begins, hour__lt=ends), companies, source)
+
+
+def _of(rows: Rows, companies: Collection[int] | None, source: str) -> Rows:
     if companies is not None:
         rows = rows.filter(company_id__in=sorted(companies))
     return rows.filter(source=source) if source else rows

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 
 class EmailState(models.TextChoices):
@@ -37,7 +38,7 @@ class ClaimState(models.TextChoices):
 
     INTENDED = "intended", _("intended")
     CLAIMED = "claimed", _("claimed")
-    LOST = "lost", _("lost")
+    LOST = "lost", pgettext_lazy("state of a claim", "lost")
     DROPPED = "dropped", _("dropped")
     RELEASING = "releasing", _("releasing")
     RELEASED = "released", _("released")

@@ -16,7 +16,6 @@ from django.db import connection, transaction
 from django.db.models import F, Q
 
 from emailoffload.outbox import hourchanges
-from emailoffload.outbox.figures import EMAILS
 from emailoffload.outbox.models import Attempt, Email
 from emailoffload.outbox.states import EmailState, sources_of
 
@@ -113,12 +112,12 @@ def mark_sending(
     now: datetime,
     until: datetime,
     route: str = "ses",
-    rendered: Collection[datetime] | None = None,
+    noted: bool = False,
 ) -> set[int]:
     """Record that these emails are about to be transmitted: state `sending`, and a row for each attempt.
 
-    `items` are (email id, number of this attempt); `rendered` are the `created_at` of all of them, where they are
-    known. Returns the ids that were still ours; only they may be
+    `items` are (email id, number of this attempt); `noted`: the caller notes their hours itself
+    (`hourchanges`), in the same transaction. Returns the ids that were still ours; only they may be
     sent. One transaction: after a crash there is an attempt for every mail that may have left.
     """
     ids = [email_id for email_id, _ in items]
@@ -138,7 +137,8 @@ def mark_sending(
             won = set(still.values_list("pk", flat=True))
         if won:
             _begin_attempts(won, holder, now, route)
-            _note(won, rendered)
+            if not noted:
+                hourchanges.emails(won)
     return won
 
 
@@ -165,13 +165,13 @@ def record(
     holder: str,
     *,
     now: datetime,
-    rendered: Collection[datetime] | None = None,
+    noted: bool = False,
 ) -> None:
     """Record how attempts ended, in one transaction and three statements however many they are.
 
     An acceptance is a fact even where recovery has meanwhile called the send uncertain, or an event of SES
-    has moved the email on; every other end counts only while the email is still ours. `rendered` are the
-    `created_at` of all of them, where they are known.
+    has moved the email on; every other end counts only while the email is still ours. `noted`: the
+    caller notes their hours itself (`hourchanges`), in the same transaction.
     """
     if not ended:
         return
@@ -183,15 +183,8 @@ def record(
         if others:
             _record_others(others, lease, now)
         _record_attempts(ended, holder)
-        _note([item.email_id for item in ended], rendered)
-
-
-def _note(ids: Collection[int], rendered: Collection[datetime] | None) -> None:
-    # To look up when they were rendered costs a sending process some percent of its time.
-    if rendered is None:
-        hourchanges.emails(ids)
-    else:
-        hourchanges.began(EMAILS, rendered)
+        if not noted:
+            hourchanges.emails([item.email_id for item in ended])
 
 
 def _record_accepted(accepted: Sequence[Ended], now: datetime) -> None:

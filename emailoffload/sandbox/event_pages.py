@@ -58,7 +58,7 @@ class EventPages:
             PATH,
             self.token,
             message.number,
-            _("Let this become of it"),
+            _("What becomes of it"),
             options,
             _("Publish the event"),
         )

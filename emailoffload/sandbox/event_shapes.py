@@ -200,7 +200,7 @@ WHATS: dict[str, What] = {
             "templateName": "sandbox", "errorMessage": "Attribute 'name' is not present in the rendering data.",
         },
     ),
-    "subscription": What("Subscription", _("Unsubscribed from a contact list of SES's"), _subscription),
+    "subscription": What("Subscription", _("Unsubscribed from an SES contact list"), _subscription),
 }  # fmt: skip
 """By a short name of ours, that pages and the control endpoint use."""
 _KEYS = {"DeliveryDelay": "deliveryDelay", "Rendering Failure": "failure"}

@@ -73,6 +73,11 @@ class Server:
         login = f"{user}:{password}" if password else user
         return f"mysql://{login}@localhost/{database}?unix_socket={self.socket}"
 
+    def wait(self) -> None:
+        """Wait until the server ends, or whoever waits is interrupted; one that others started is not waited for."""
+        if self.process:
+            self.process.wait()
+
     def stop(self) -> None:
         """Stop the server and remove its data."""
         if self.process and self.process.poll() is None:

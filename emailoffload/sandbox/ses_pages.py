@@ -11,7 +11,7 @@ from email.header import decode_header, make_header
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 
 from emailoffload.sandbox import pages
 from emailoffload.sandbox.http import Reply, Request
@@ -104,7 +104,7 @@ def _list(mailbox: Mailbox, before: int | None, others: Sequence[tuple[str, str]
         _("Accepted"),
         _("To"),
         _("Subject"),
-        _("From"),
+        pgettext("sender of a mail", "From"),
         rows,
     )
     links = [("/", _("Newest"))]
@@ -118,7 +118,7 @@ def _one(message: Message, became: SafeString, others: Sequence[tuple[str, str]]
     facts = [
         (_("Accepted"), pages.moment(message.received)),
         (_("Message id"), message.message_id),
-        (_("From"), _readable(message.sender)),
+        (pgettext("sender of a mail", "From"), _readable(message.sender)),
         (_("To"), ", ".join(map(_readable, message.recipients))),
         (_("Reply-To"), ", ".join(map(_readable, message.reply_to)) or message.header("Reply-To")),
         (_("Configuration set"), message.request.get("ConfigurationSetName") or _("none")),

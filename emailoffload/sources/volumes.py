@@ -19,10 +19,13 @@ from emailoffload.moodle.types import EMAILUSER_COMPLETION, EMAILUSER_TIME
 from emailoffload.sources.reengagement.timing import TWO_DAYS
 
 DAY, WEEK = 86400, 7 * 86400
-REMINDER_WINDOW: Final = 250_000
+REMINDER_WINDOW: Final = 100_000
 """Ids of `reengagement_inprogress` per statement."""
 QUEUE_WINDOW: Final = 200_000
 """Ids of `email` per statement: its rows carry bodies."""
+
+FAR: Final = 10**12
+"""Seconds: a time or a delay beyond counts as this one, since one damaged row would end the whole count otherwise."""
 
 Kind = tuple[int, str]
 """(company id, template), the template in lower case: the database compares names without case."""
@@ -105,20 +108,22 @@ def _owed(now: int, until: int) -> str:
     mail goes out that a learner is owed who has had none.
     """
     least, greatest, whole = ("MIN", "MAX", "/") if _is_sqlite() else ("LEAST", "GREATEST", "DIV")
-    late = f"(i.emailtime + {TWO_DAYS} < {now})"
-    base = f"(CASE WHEN {late} THEN {now} + r.emaildelay ELSE {greatest}(i.emailtime, {now}) END)"
+    at, completion, delay = (
+        f"{greatest}({least}({column}, {FAR}), 0)"
+        for column in ("i.emailtime", "i.completiontime", "r.emaildelay")
+    )
+    late = f"({at} + {TWO_DAYS} < {now})"
+    base = f"(CASE WHEN {late} THEN {now} + {delay} ELSE {greatest}({at}, {now}) END)"
     rest = f"(r.remindercount - i.emailsent - {late})"
-    series = f"1 + ({least}({until}, i.completiontime) - 1 - {base}) {whole} {greatest}(r.emaildelay, 1)"
+    series = f"1 + ({least}({until}, {completion}) - 1 - {base}) {whole} {greatest}({delay}, 1)"
     after_delay = (
         "CASE WHEN i.emailsent >= r.remindercount THEN 0"
-        f" WHEN i.completed <> 0 OR (i.completiontime <= {base} AND i.emailsent + {late} = 0)"
+        f" WHEN i.completed <> 0 OR ({completion} <= {base} AND i.emailsent + {late} = 0)"
         f" THEN (CASE WHEN {late} THEN 0 ELSE {base} < {until} END)"
-        f" WHEN i.completiontime <= {base} OR {base} >= {until} OR {rest} <= 0 THEN 0"
+        f" WHEN {completion} <= {base} OR {base} >= {until} OR {rest} <= 0 THEN 0"
         f" ELSE {least}({rest}, {series}) END"
     )
-    at_completion = (
-        f"i.completed = 0 AND i.completiontime < {until} AND i.completiontime + {TWO_DAYS} >= {now}"
-    )
+    at_completion = f"i.completed = 0 AND {completion} < {until} AND {completion} + {TWO_DAYS} >= {now}"
     return (
         f"CASE r.emailuser WHEN {EMAILUSER_TIME} THEN {after_delay}"
         f" WHEN {EMAILUSER_COMPLETION} THEN ({at_completion}) ELSE 0 END"

@@ -15,9 +15,10 @@ from typing import Any, Final
 from django.conf import settings
 from django.db.models import Max
 from django.urls import NoReverseMatch, reverse
+from django.utils.formats import number_format
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from emailoffload.delivery import errors, health, rate
 from emailoffload.feedback import alarms, claimstop, queuestate, rates, subscription
@@ -89,7 +90,7 @@ class Condition:
 
 
 TITLES: Final[Mapping[str, Promise]] = {
-    "reputation_warning": gettext_lazy("bounces or complaints are many"),
+    "reputation_warning": gettext_lazy("many bounces or complaints"),
     "reputation_stop": gettext_lazy("claiming has stopped because of bounces or complaints"),
     "worker_silent": gettext_lazy("the worker is silent"),
     "breaker_open": gettext_lazy("Amazon SES takes no mails"),
@@ -128,7 +129,7 @@ def page(code: str) -> str:
 
 def percent(value: float) -> str:
     """A rate for people: 0.023 is 2.30 %."""
-    return f"{100 * value:.2f} %"
+    return _("%(n)s %%") % {"n": number_format(100 * value, 2)}
 
 
 # --- bounces and complaints ---
@@ -235,7 +236,7 @@ def passes_failing(now: datetime) -> list[Seen]:
             outcome not in {"refused", "failed"} for outcome, _message in last
         ):
             continue
-        text = _("The last %(n)d %(kind)s passes did not do their work: %(why)s")
+        text = _("The last %(n)d passes of kind “%(kind)s” did not do their work: %(why)s")
         values = {"n": FAILED_PASSES, "kind": kind, "why": last[0][1] or last[0][0]}
         cure = _("Cure what is named there; `manage.py doctor` looks at everything.")
         seen.append(Seen("passes_failing", CRITICAL, text % values, cure, kind))
@@ -251,7 +252,7 @@ def breaker_open(now: datetime) -> list[Seen]:
     if broken is None or broken.code in CREDENTIAL_CODES:
         return []
     text = _("Amazon SES takes no mails (%(code)s): %(why)s Nothing is claimed; Moodle sends.")
-    values = {"code": broken.code, "why": broken.why}
+    values = {"code": broken.code, "why": _(broken.why) if broken.why else ""}
     return [
         Seen("breaker_open", CRITICAL, text % values, _("Cure what is named; sending goes on by itself."))
     ]
@@ -286,7 +287,11 @@ def events_late(now: datetime) -> list[Seen]:
         why = _("It was last read at %(time)s.") % {"time": f"{state.polled_at:%Y-%m-%d %H:%M} UTC"}
         cure = _("Start the worker, or look at its feedback passes on Runs.")
     elif state.waiting and (state.drained_at is None or now - state.drained_at > BACKLOG):
-        why = _("%(n)d events wait, and it has not been empty for long.") % {"n": state.waiting}
+        why = ngettext(
+            "%(n)s event waits, and it has not been empty for a long time.",
+            "%(n)s events wait, and it has not been empty for a long time.",
+            state.waiting,
+        ) % {"n": number_format(state.waiting, force_grouping=True)}
         cure = _("If the number grows the database is too slow; see docs/events.md, 'When events are late'.")
     if not why:
         return []

@@ -24,6 +24,8 @@ from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from emailoffload.feedback import inbox, queue, queuestate
 from emailoffload.feedback.inbox import Message, Received
@@ -43,8 +45,8 @@ NOTE_EVERY = 10.0
 """Seconds between two notes of how the queue is."""
 LOOK_AGAIN_EVERY = 15.0
 LONGEST_PAUSE = 30.0
-NOT_SET_UP = "There is no event queue: SES_EVENTS_QUEUE_URL is not set."
-SET_UP = "Set it; `manage.py sessetup` makes the queue and prints its address."
+NOT_SET_UP = gettext_lazy("There is no event queue: SES_EVENTS_QUEUE_URL is not set.")
+SET_UP = gettext_lazy("Set it; `manage.py sessetup` makes the queue and prints its address.")
 
 
 @dataclass
@@ -122,7 +124,7 @@ def _go(held: lease.Held, result: FeedbackResult, deadline: float | None) -> Non
     if settings.SES_EVENTS_QUEUE_URL:
         _Pass(held, result, deadline).go()
     elif not settings.SNS_TOPICS:
-        result.refused, result.cure = NOT_SET_UP, SET_UP
+        result.refused, result.cure = str(NOT_SET_UP), str(SET_UP)
 
 
 def _look_again(result: FeedbackResult) -> None:
@@ -206,8 +208,10 @@ class _Receivers:
         except Exception as error:
             # Broad on purpose: a thread that died in silence would look like a queue without messages.
             code = type(error).__name__
-            text = f"The queue of SES's events could not be asked ({code})."
-            answer = _Answer(asked_at, problem=QueueProblem(code, text, "The log has more.", lasting=False))
+            text = _("The queue of SES's events could not be asked (%(code)s).") % {"code": code}
+            answer = _Answer(
+                asked_at, problem=QueueProblem(code, text, _("The log has more."), lasting=False)
+            )
         while not self.closed.is_set():
             try:
                 self.answers.put(answer, timeout=TICK)

@@ -170,7 +170,7 @@ def _words(code: str) -> str:
 
 
 def _left() -> str:
-    return _("A mail of this claim has left, may have left, or is just being sent.")
+    return _("A mail of this claim has left, may have left, is just being sent, or was stopped.")
 
 
 def _exchange(claim_ids: Sequence[int], locks: _Locks, actor: str, reason: str) -> dict[int, Released]:

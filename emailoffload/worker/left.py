@@ -24,6 +24,7 @@ from typing import TypeVar
 
 from django.db import Error, connections, transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from emailoffload.moodle import loaders, models
 from emailoffload.outbox import deadlocks, hourchanges
@@ -54,6 +55,8 @@ MOST_CHANGED = 5_000
 """Records that one pass changes at most."""
 BUDGET_SECONDS = 10.0
 """How long a pass takes for all this at most."""
+UNDER_LOCK_SECONDS = 1.0
+"""The same while Moodle's cron is kept out: the next pass goes on where this one stopped."""
 CHUNK = 1000
 FORGOTTEN_AT_ONCE = 5_000
 _UNSAID = frozenset({reasons.CLAIM_IN_PROGRESS})
@@ -137,19 +140,21 @@ class Left:
         for note in other._notes.values():
             self._add(note)
 
-    def store(self) -> str:
-        """Put what was noted on record; returns what went wrong, without any value of a row, or ''.
+    def store(self, seconds: float = BUDGET_SECONDS) -> str:
+        """Put what was noted on record, for so many seconds; returns what went wrong in words, or ''.
 
-        One query for each thousand rows on record that need no change, a dozen for each thousand new ones. Raises
-        nothing: who cannot write this down must claim all the same.
+        The words hold no value of a row. One query for each thousand rows on record that need no change, a dozen for
+        each thousand new ones. Raises nothing: who cannot write this down must claim all the same.
         """
         if not self._notes:
             return ""
         try:
-            _store(self.source, [self._notes[key] for key in sorted(self._notes)])
+            _store(self.source, [self._notes[key] for key in sorted(self._notes)], seconds)
         except Error as error:
             log.error("What was left to Moodle could not be recorded (%s).", type(error).__name__)
-            return f"What was left to Moodle could not be recorded ({type(error).__name__})."
+            return _("What was left to Moodle could not be recorded (%(error)s).") % {
+                "error": type(error).__name__
+            }
         return ""
 
     def _counts_as_left(self, due: int, reason: str) -> bool:
@@ -164,9 +169,9 @@ class Left:
             self._notes[key] = note
 
 
-def _store(source: str, notes: Sequence[_Note]) -> None:
+def _store(source: str, notes: Sequence[_Note], seconds: float) -> None:
     fresh, changed = MOST_FRESH, MOST_CHANGED
-    until = time.monotonic() + BUDGET_SECONDS
+    until = time.monotonic() + seconds
     for part in _chunks(notes):
         if time.monotonic() > until or stopping.requested():
             return

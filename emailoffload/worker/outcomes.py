@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from django.utils.translation import gettext_noop as _
+
 from emailoffload.delivery import errors
 from emailoffload.outbox.models import Email
 from emailoffload.outbox.states import EmailState
@@ -38,7 +40,7 @@ def follow(result: Result, now: datetime) -> Ended:
     if outcome is None:
         return Ended(
             job.email_id, EmailState.QUEUED, "not_transmitted", at, now, code="stopped",
-            message="The dispatcher was stopped before it sent this.",
+            message=_('The dispatcher was stopped before it sent this.'),
         )  # fmt: skip
     state, reason, next_try = EmailState.QUEUED, outcome.code, now
     match outcome.kind:

@@ -85,7 +85,7 @@ DETAILS: Final[Mapping[str, Words]] = {
     USER_DELETED: Words(_("Moodle's row is gone, and the user is deleted.")),
     ACTIVITY_GONE: Words(_("Moodle's row is gone, and the activity is deleted.")),
     ROW_GONE: Words(
-        _("Moodle's row is gone before Moodle had to remove it: a course reset, an un-enrolment, a deletion by hand.")
+        _("Moodle's row was gone before Moodle had to remove it: a course reset, an un-enrolment, a deletion by hand.")
     ),
     LAST_GONE: Words(
         _(

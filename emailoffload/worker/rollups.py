@@ -21,6 +21,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from emailoffload.outbox import counting, hourchanges, rollups, shared
 from emailoffload.outbox.counting import HOUR, Hour
@@ -30,10 +31,12 @@ from emailoffload.outbox.states import ClaimState
 from emailoffload.worker import lease, runs, stopping
 
 log = logging.getLogger(__name__)
-LEASE = "rollups"
+LEASE = counting.LEASE
 BUDGET_SECONDS = 20.0
 WALKED = timedelta(days=35)
 """How far back hours are compared with their rows again and again: at most 840, one a minute, in fourteen hours."""
+SLOW_SECONDS, REST = 1.0, 10
+"""An hour whose count took that long rests for ten times as long, so that a peak costs a tenth of one core at most."""
 RECENT = timedelta(hours=2)
 """Hours that begin later than this ago are counted first in every pass."""
 
@@ -50,6 +53,8 @@ class RollupsResult:
     """Hours with a note that are too old to be counted again."""
     left: int = 0
     """Hours that wait for the next pass."""
+    resting: int = 0
+    """Large hours that have changed again, and are counted by one of the next passes."""
     building: bool = False
     """Whether the first walk has not come to its end."""
     seconds: float = 0.0
@@ -78,6 +83,7 @@ class RollupsResult:
             "walked": self.walked,
             "repaired": self.repaired,
             "frozen": self.frozen,
+            "resting": self.resting,
             "left_over": self.left,
         }
 
@@ -112,9 +118,9 @@ def run(*, rebuild: bool = False, budget: float | None = None) -> RollupsResult:
                 recording.counts = result.numbers()
             if result.repaired:
                 # No error of the pass: somebody has changed rows past the product.
-                recording.message = (
-                    f"The counts of {result.repaired} hours were not those of their rows, and now are."
-                )
+                recording.message = _(
+                    "The counts of %(repaired)s hours were not those of their rows, and now are."
+                ) % {"repaired": result.repaired}
                 log.warning(recording.message)
     return result
 
@@ -134,7 +140,8 @@ def differences(now: datetime | None = None) -> Iterator[tuple[Hour, counting.Fi
                 continue
             found, rows = counting.stored(hour), counting.count(hour)
             # In this order: a change between the two readings has a note by now, or was counted since.
-            if found != rows and not counting.noted(hour) and counting.stored(hour) == found:
+            wrong = found != rows or not counting.summed(hour)
+            if wrong and not counting.noted(hour) and counting.stored(hour) == found:
                 yield hour, found, rows
 
 
@@ -142,7 +149,8 @@ class _Work:
     """One pass under its lease. What is remembered from pass to pass is in `rollups.STATE`.
 
     `until`: all that changed before is counted. `from`: the first walk has come down to this hour. `walk`: the next
-    hour to be compared lies before this one. `stopped`: where the last pass had to leave noted hours over.
+    hour to be compared lies before this one. `stopped`: where the last pass had to leave noted hours over. `slow`: when
+    large hours were counted, and until when they rest.
     """
 
     def __init__(self, held: lease.Held, until: float, result: RollupsResult) -> None:
@@ -150,6 +158,9 @@ class _Work:
         self._until = until
         self.result = result
         self._memory = _memory()
+        now = timezone.now().isoformat()
+        # What rests no more need not be remembered.
+        self._slow = {hour: times for hour, times in self._memory.get("slow", {}).items() if times[1] > now}
 
     def do(self, rebuild: bool) -> None:
         """Count what is noted, then walk."""
@@ -168,6 +179,7 @@ class _Work:
 
     def _count(self, now: datetime) -> None:
         hours = self._in_turn(counting.waiting(), now)
+        until = now
         for number, hour in enumerate(hours):
             # At least one, so that every pass comes further.
             if number and not self._go_on():
@@ -177,10 +189,27 @@ class _Work:
             if hour.frozen(now):
                 counting.forget(hour)
                 self.result.frozen += 1
+            elif (at := self._rests_since(hour, now)) is not None:
+                self.result.resting += 1
+                until = min(until, at)
             else:
-                self.result.counted += counting.recount(hour)
+                self._count_one(hour)
         self._memory.pop("stopped", None)
-        self._memory["until"] = now.isoformat()
+        self._memory["until"] = until.isoformat()
+        self._memory["slow"] = self._slow
+
+    def _count_one(self, hour: Hour) -> None:
+        at, begun = timezone.now(), time.monotonic()
+        self.result.counted += counting.recount(hour)
+        took = time.monotonic() - begun
+        self._slow.pop(str(hour), None)
+        if took > SLOW_SECONDS:
+            self._slow[str(hour)] = [at.isoformat(), (at + timedelta(seconds=took * REST)).isoformat()]
+
+    def _rests_since(self, hour: Hour, now: datetime) -> datetime | None:
+        """When a large hour was last counted, if that is too short a time ago to count it again."""
+        at, until = self._slow.get(str(hour), (None, None))
+        return datetime.fromisoformat(at) if at and until and now < datetime.fromisoformat(until) else None
 
     def _in_turn(self, hours: list[Hour], now: datetime) -> list[Hour]:
         """The newest first; then those that the last pass left over, and those that it had counted."""
@@ -218,7 +247,7 @@ class _Work:
         if hour.frozen(now):
             return
         self.result.walked += 1
-        if counting.stored(hour) == counting.count(hour):
+        if counting.stored(hour) == counting.count(hour) and counting.summed(hour):
             return
         # It may have changed this very moment: then it is noted, and counted in its turn.
         self.result.repaired += not (building or counting.noted(hour))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
@@ -13,6 +14,8 @@ from emailoffload.worker import feedback, tasks
 
 MODULE = "emailoffload.worker.tasks"
 NAME = "Email Offload: "
+SETTLED_IN = timedelta(minutes=3)
+"""How long after the start of a worker each of its passes has run, but the hourly ones."""
 
 
 def wanted() -> dict[str, tuple[str, str]]:
@@ -35,6 +38,15 @@ def wanted() -> dict[str, tuple[str, str]]:
     for slot in range(1, settings.DISPATCH_SLOTS + 1):
         table[f"{NAME}dispatch {slot}"] = (f"{MODULE}.dispatch", every_minute)
     return table
+
+
+def check_up_soon() -> None:
+    """Have the doctor look when the first passes have done their work: before, it would find that they have not."""
+    now = timezone.now()
+    soon = now + SETTLED_IN
+    # What is planned for the next minutes stays: else a worker that starts again and again would never get there.
+    planned = Schedule.objects.filter(name=f"{NAME}checkup").exclude(next_run__gt=now, next_run__lte=soon)
+    planned.update(next_run=soon)
 
 
 def ensure() -> Counter[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.utils import timezone
+from django.utils.translation import gettext_noop as _
 
 from emailoffload.delivery import message, ses
 from emailoffload.delivery.errors import Outcome
@@ -89,7 +90,7 @@ class Senders:
 
     def close(self) -> None:
         """End the threads; each finishes the mail that it is transmitting."""
-        for _ in self._threads:
+        for _thread in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
             thread.join()
@@ -100,7 +101,7 @@ class Senders:
                 outcome = transmit(job, self._refused)
             except Exception as error:
                 # Broad on purpose: a job without a result would be waited for. What happened is not known.
-                outcome = Outcome("unknown", type(error).__name__, "The send failed in an unexpected way.")
+                outcome = Outcome("unknown", type(error).__name__, _("The send failed in an unexpected way."))
             self._results.append(Result(job, outcome, timezone.now()))
             if len(self._results) >= self._wanted:
                 self._enough.set()

@@ -162,6 +162,5 @@ def start_up() -> None:
     dispatch_soon()
     if listening.configured():
         _enqueue("feedback")
-    async_task(CHECKUP)
     if coverage_count.is_due():
         _enqueue("coverage")

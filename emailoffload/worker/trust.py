@@ -21,6 +21,7 @@ from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from emailoffload.moodle import claims, server
 from emailoffload.moodle.errors import MoodleOutdated, MoodleProblem, read_only, translated
@@ -85,11 +86,17 @@ def _problem(found: server.Server | None, known: dict[str, Any]) -> MoodleProble
     if not missing:
         return None
     return MoodleOutdated(
-        f"Moodle's database does not have our last writes: {len(missing)} of our {looked_at} newest claims "
-        f"are as before the claim, first claim {min(missing)}. It is a replica that lags, or was set back.",
-        "Name the primary server in MOODLE_DATABASE_URL. Claiming goes on by itself once the rows are there "
-        "or Moodle has mailed them. If this is Moodle's database now, after a restore or a failover: "
-        "`manage.py recover --accept-moodle`.",
+        _(
+            "Moodle's database does not have our last writes: %(n)s of our %(all)s newest claims "
+            "are as before the claim, first claim %(first)s. It is a replica that lags, or was "
+            "set back."
+        )
+        % {"n": len(missing), "all": looked_at, "first": min(missing)},
+        _(
+            "Name the primary server in MOODLE_DATABASE_URL. Claiming goes on by itself once the "
+            "rows are there or Moodle has mailed them. If this is Moodle's database now, after a "
+            "restore or a failover: `manage.py recover --accept-moodle`."
+        ),
     )
 
 

@@ -2,7 +2,10 @@
 "use strict";
 
 (() => {
-  const language = document.documentElement.lang || undefined;
+  // The page's language, as the viewer's region writes it: en-GB and en-US write days differently. Nobody's region: ours.
+  const page = document.documentElement.lang || "en";
+  const regional = navigator.languages?.find((each) => each.toLowerCase().split("-")[0] === page);
+  const language = regional && regional !== "en" ? regional : page === "en" ? "en-GB" : page;
   const short = new Intl.DateTimeFormat(language, { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" });
   const exact = new Intl.DateTimeFormat(language, { dateStyle: "full", timeStyle: "long" });
 
@@ -148,7 +151,7 @@
   opener.hidden = false;
   opener.addEventListener("click", () => dialog.showModal());
 
-  const rows = () => [...document.querySelectorAll("main table a.subject")];
+  const rows = () => [...document.querySelectorAll("main table a.subject, main .mails a.subject")];
 
   function move(step) {
     const links = rows();
@@ -182,4 +185,10 @@
     else if (target?.matches("a.subject") && event.key === "ArrowUp") done = move(-1);
     if (done) event.preventDefault();
   });
+})();
+
+// Languages: coming back to what the address says now, which filters may have changed since the page was made.
+(() => {
+  const form = document.getElementById("languages");
+  form?.addEventListener("submit", () => { if (form.next.value !== "/") form.next.value = location.pathname + location.search; });
 })();

@@ -79,6 +79,14 @@ def test_a_page_that_keeps_itself_fresh_keeps_nobody_logged_in(
     assert client.session[sessions.USED] > used
 
 
+def test_a_part_of_a_page_asked_for_after_the_end_leads_the_whole_page_to_the_login(client: Client) -> None:
+    shift(client, offload_used=120 * 60 + 5)
+    headers = {"HX-Request": "true", "HX-Current-URL": "http://testserver/emails/?state=failed"}
+    answer = client.get("/emails/?state=failed", headers=headers)
+    assert (answer.status_code, answer.content) == (401, b"")
+    assert answer.headers["HX-Redirect"] == "/login/?next=%2Femails%2F%3Fstate%3Dfailed"
+
+
 def test_use_is_written_down_once_a_minute_not_with_every_page(client: Client) -> None:
     for seconds, written in ((0, 0), (61, 1), (0, 0)):
         shift(client, offload_used=seconds)

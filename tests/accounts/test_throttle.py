@@ -89,7 +89,13 @@ def test_a_lock_does_not_tell_whether_an_account_exists(sam: User) -> None:
         for _ in range(5):
             answer = Client(REMOTE_ADDR=THERE).post("/login/", typed(name, "wrong"))
         page = answer.content.decode()
-        pages.append((answer.status_code, page.split("<main")[1].split("<time")[0], page.split("</time>")[1]))
+        pages.append(
+            (
+                answer.status_code,
+                page.split("<main")[1].split("<time")[0],
+                page.split("</time>")[1].split("</main>")[0],
+            )
+        )
     assert pages[0] == pages[1]
     assert AuditEntry.objects.filter(action="login_lock").values_list("object_id", flat=True).count() == 2
 
@@ -111,6 +117,12 @@ def test_another_spelling_of_a_name_gives_no_further_guesses(sam: User, spelling
     assert guessed(1, spelling) == [429]
 
 
+@pytest.mark.parametrize("spelling", ["sa\x01m", "s\x7fa\x02m", "sa\u034fm"])
+def test_a_spelling_that_only_the_database_takes_for_a_name_never_logs_in(sam: User, spelling: str) -> None:
+    assert list(User.objects.filter(username=spelling)) == [sam]
+    assert right(spelling) == 200
+
+
 def test_what_is_kept_is_no_name_no_password_and_no_browser(
     sam: User, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -124,6 +136,14 @@ def test_what_is_kept_is_no_name_no_password_and_no_browser(
     for word in (*form.values(), "browser-of-somebody", "accepts-much", "in-the-address"):
         assert word not in kept
     assert {entry.actor for entry in AuditEntry.objects.all()} == {"(login page)"}
+
+
+def test_where_only_the_provider_logs_people_in_a_guess_does_not_tell_that_it_was_right(
+    sam: User, settings: Any
+) -> None:
+    settings.OIDC_ONLY = True
+    assert [*guessed(4), right()] == [200, 200, 200, 200, 429]
+    assert AuditEntry.objects.filter(action="login_failed").count() == 5
 
 
 def test_the_audit_log_counts_failures_and_locks_by_the_accounts_id(sam: User) -> None:

@@ -15,6 +15,7 @@ from emailoffload.actions import release
 from emailoffload.actions.cancel import STOPPED_UNSURE, Cancelled, cancel, may_have_left, refusal
 from emailoffload.actions.fallbacks import act
 from emailoffload.actions.resend import resend
+from emailoffload.actions.settle import settle
 from emailoffload.dashboard.verdicts import verdict
 from emailoffload.outbox import transitions
 from emailoffload.outbox.models import Attempt, AuditEntry, Claim, Email
@@ -111,6 +112,16 @@ def test_a_mail_that_was_queued_once_more_after_such_a_try_stays_unknown_too() -
 def test_an_answer_that_comes_after_the_stop_is_told() -> None:
     email = queue_email(email={"state": S.UNCERTAIN})
     stop(email)
+    email.accepted_at = timezone.now()
+    assert verdict(email).answer == "Sent"
+
+
+def test_an_answer_that_comes_after_a_person_was_sure_of_none_is_told_too() -> None:
+    email = queue_email(email={"state": S.UNCERTAIN})
+    unanswered(email)
+    settle([email.pk], decision="resend", actor="sam", reason="SES does not know it")
+    stop(email)
+    assert verdict(email).answer == "No"
     email.accepted_at = timezone.now()
     assert verdict(email).answer == "Sent"
 

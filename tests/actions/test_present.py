@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from django.db import DatabaseError
+from django.db import InterfaceError, OperationalError
 
 from emailoffload.actions import present as places
 from emailoffload.actions.present import present
@@ -112,9 +112,12 @@ def test_where_there_is_no_present_address_it_says_why(moodle: Moodle, change: s
     assert not Email.objects.filter(resend_of=email).exists()
 
 
-def test_while_moodle_is_away_no_present_address_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [OperationalError, InterfaceError])
+def test_while_moodle_is_away_no_present_address_is_known(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
     def away() -> None:
-        raise DatabaseError("gone")
+        raise kind("gone")
 
     monkeypatch.setattr(places, "load_site", away)
     email = stored()

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests.dashboard.browsing import axe, browser, screenshots, visit
 from tests.dashboard.conftest import sign_in
 from tests.fallback.conftest import sink
 
-__all__ = ["hook", "sign_in", "sink"]
+__all__ = ["axe", "browser", "hook", "screenshots", "sign_in", "sink", "visit"]
 
 
 class Hook:

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from django.utils import timezone
 from playwright.sync_api import expect
 
 from emailoffload.feedback import alarms, claimstop, rates
 from emailoffload.feedback.models import ReputationHour
+from tests.dashboard.browsing import Visit
 from tests.dashboard.conftest import make_user
-from tests.dashboard.test_browser import (  # noqa: F401 - the browser's fixtures
-    LOOKS,
-    Visitor,
-    browser,
-    screenshots,
-    visit,
-)
 
 pytestmark = [
     pytest.mark.browser,
@@ -44,33 +36,28 @@ def a_bad_day() -> None:
     alarms.end_alarm("worker_silent")
 
 
-@pytest.mark.parametrize("look", list(LOOKS))
-def test_reputation_and_alarms_are_without_barriers_in(visit: Any, look: str) -> None:  # noqa: F811
-    make_user("superuser", "ada")
-    ada: Visitor = visit(look)
-    ada.log_in("ada", "/reputation/")
-    ada.check()
-    ada.go("/alarms/")
-    ada.check()
-    ada.picture(f"alarms-none-{look}")
+def test_reputation_and_alarms_are_without_barriers_in_every_look(visit: Visit) -> None:
+    ada = visit(make_user("superuser", "ada"))
+    for name, path in {"reputation-none": "/reputation/", "alarms-none": "/alarms/"}.items():
+        ada.go(path)
+        ada.check_in_every_look(name)
+        ada.look("light")
     a_bad_day()
     for name, path in {
         "reputation": "/reputation/",
         "alarms": "/alarms/",
         "alarms-past": "/alarms/?show=past",
-        "alarms-nothing": "/alarms/?show=open&code=credentials",
         "overview-alarms": "/",
     }.items():
         ada.go(path)
-        ada.check()
-        ada.picture(f"{name}-{look}")
+        ada.check_in_every_look(f"bad-day-{name}")
+        ada.look("light")
 
 
-def test_a_person_lets_claiming_go_on_for_a_while(visit: Any) -> None:  # noqa: F811
+def test_a_person_lets_claiming_go_on_for_a_while(visit: Visit) -> None:
     a_bad_day()
-    make_user("Offload administrators", "ann")
-    ann: Visitor = visit()
-    ann.log_in("ann", "/reputation/")
+    ann = visit(make_user("Offload administrators", "ann"))
+    ann.go("/reputation/")
     expect(ann.page.get_by_text("Claiming has stopped")).to_be_visible()
     ann.page.get_by_label("For how long?").select_option(label="a day")
     ann.page.get_by_label("Why?").fill("The addresses are corrected")

@@ -70,6 +70,18 @@ def test_what_is_owed_is_what_the_rules_come_to_row_by_row(moodle: Moodle) -> No
     assert wanted[15][1:] == [0, 0]
 
 
+@pytest.mark.parametrize("value", [2**63 - 1, -(2**63)])
+@pytest.mark.parametrize("column", ["emailtime", "completiontime"])
+def test_a_damaged_row_does_not_keep_the_others_from_being_counted(
+    moodle: Moodle, column: str, value: int
+) -> None:
+    now = int(time.time())
+    before = sum(each.learners for window in volumes.reminders(now) for each in window.values())
+    moodle.execute(f"UPDATE mdl_reengagement_inprogress SET {column} = %s ORDER BY id LIMIT 1", [value])
+    after = sum(each.learners for window in volumes.reminders(now) for each in window.values())
+    assert before == after > 1
+
+
 def test_windows_lose_no_row_and_repeat_none(moodle: Moodle, monkeypatch: pytest.MonkeyPatch) -> None:
     now = int(time.time())
     whole = sum(each.learners for window in volumes.reminders(now) for each in window.values())

@@ -8,10 +8,10 @@ import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 
-from tests.dashboard.world import LAB, OWN, World, bind, signed_in
+from tests.dashboard.browsing import axe, browser, screenshots, visit
+from tests.dashboard.world import LAB, OWN, PASSWORD, World, bind, signed_in
 
-PASSWORD = "a long enough passphrase"
-
+__all__ = ["PASSWORD", "axe", "browser", "screenshots", "visit"]
 SignIn = Callable[[str], Client]
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from django.test import Client
 
 from emailoffload.dashboard import audit_words
 from emailoffload.outbox.models import AuditEntry
-from tests.dashboard.conftest import SignIn
+from tests.dashboard.conftest import SignIn, make_user
 from tests.dashboard.factories import make_email
+from tests.dashboard.world import signed_in
 
 pytestmark = pytest.mark.django_db(databases=["default", "moodle"])
+ROOT = Path(__file__).parents[2]
 
 
 def entry(action: str = "resend", actor: str = "sam", **fields: object) -> AuditEntry:
@@ -52,6 +58,27 @@ def test_entries_are_found_by_person_action_and_thing(auditor: Client) -> None:
     assert shown(auditor, "?kind=email") == [third.pk, first.pk]
     assert shown(auditor, "?kind=email&which=5") == [first.pk]
     assert shown(auditor, "?who=nobody") == []
+
+
+def test_nobody_is_led_to_a_page_that_refuses_them(sign_in: SignIn) -> None:
+    account = make_user("Auditors", "ann")
+    account.is_staff = True
+    account.save()
+    email = make_email()
+    for kind, number in (
+        ("user", account.pk),
+        ("pause", "both"),
+        ("claim", email.claim_id),
+        ("email", email.pk),
+    ):
+        entry(object_type=kind, object_id=str(number))
+    auditor = signed_in(account)
+    led = re.findall(r'data-label="To what"><a href="([^"]+)"', auditor.get("/audit/").content.decode())
+    assert led == [f"/emails/{email.pk}/", f"/admin/emailoffload/claim/{email.claim_id}/change/"]
+    assert {auditor.get(address).status_code for address in led} == {200}
+    boss = sign_in("superuser").get("/audit/").content.decode()
+    assert f'href="/admin/auth/user/{account.pk}/change/"' in boss
+    assert 'href="/pause/"' in boss
 
 
 def test_days_begin_and_end_at_midnight_of_the_site(auditor: Client) -> None:
@@ -106,3 +133,27 @@ def test_the_list_has_pages_and_asks_few_queries(
 def test_an_empty_log_says_what_will_stand_there(auditor: Client) -> None:
     assert "will stand here" in auditor.get("/audit/").content.decode()
     assert not AuditEntry.objects.exists()
+
+
+def _deeds() -> Iterator[str]:
+    """The codes that the product's own code writes into the audit log, read from it."""
+    for part in ("actions", "accounts", "dashboard", "feedback", "worker"):
+        for file in (ROOT / "emailoffload" / part).rglob("*.py"):
+            for call in (
+                node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)
+            ):
+                name = getattr(call.func, "id", getattr(call.func, "attr", ""))
+                of_entry = name == "AuditEntry" or "AuditEntry.objects" in ast.unparse(call.func)
+                told = [word.value for word in call.keywords if word.arg == "action"] if of_entry else []
+                if name == "_audit" and part != "worker":
+                    told += call.args[:2]
+                for argument in told:
+                    for node in ast.walk(argument):
+                        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                            yield node.value
+
+
+def test_every_deed_has_words() -> None:
+    codes = set(_deeds())
+    assert {"suppress", "export", "pause", "share_view", "cancel"} <= codes
+    assert codes - audit_words.ACTIONS.keys() == set()

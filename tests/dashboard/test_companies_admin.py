@@ -222,7 +222,11 @@ def test_deleting_a_bound_group_is_audited(sign_in: SignIn) -> None:
     GroupCompany.objects.create(group=group, company_id=77)
     asked(client, f"/admin/auth/group/{group.pk}/delete/", {"post": "yes"})
     assert not Group.objects.filter(pk=group.pk).exists()
-    assert AuditEntry.objects.get(action="bind_group").details == {"group": "Former", "before": [77], "after": []}
+    assert AuditEntry.objects.get(action="bind_group").details == {
+        "group": "Former",
+        "before": [77],
+        "after": [],
+    }
 
 
 def test_administrators_who_may_not_change_groups_bind_them_in_a_list_of_their_own() -> None:

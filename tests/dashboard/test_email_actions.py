@@ -456,7 +456,7 @@ def test_resends_are_a_tree_that_leads_both_ways(support: Client) -> None:
     body = page(support, f"/emails/{second.pk}/")
     tree = body.split('class="plainlist lineage">')[1].split("</ul>")[0]
     assert f'This is a resend of <a href="/emails/{first.pk}/">' in tree
-    assert f"This mail, email {second.pk}" in tree
+    assert f"This mail (email {second.pk})" in tree
     assert f'It was sent again as <a href="/emails/{third.pk}/">' in tree
     assert f'<a href="/emails/{beside.pk}/">' in tree
     assert [part[0] for part in tree.split('class="depth')[1:]] == ["0", "1", "2", "1"]

@@ -14,7 +14,7 @@ from tests.dashboard.factories import make_email
 
 pytestmark = pytest.mark.django_db(databases=["default", "moodle"])
 
-NAMES = [*EmailFilter.base_filters, "before", "after", "kind", "coming", "part", "images", "unknown"]
+NAMES = [*EmailFilter.base_filters, "before", "after", "view", "kind", "coming", "part", "images", "unknown"]
 NASTY = [
     "", " ", "0", "-1", "1.5", "1e9", "9" * 40, str(2**63), str(2**63 - 1), "٣", "²", "½", "\x00", "%", "_", "'", '"',
     "\\", "<script>", "null", "None", "failed", "delivered", "today", "24h", "2026-02-30", "0001-01-01",
@@ -23,7 +23,19 @@ NASTY = [
 ]  # fmt: skip
 VALUES = st.sampled_from(NASTY) | st.text(max_size=60)
 QUERIES = st.dictionaries(st.sampled_from(NAMES), st.lists(VALUES, min_size=1, max_size=3), max_size=5)
-ADDRESSES = ["/emails/", "/users/", "/users/15093/", "/runs/", "/coverage/", "/", "/login/"]
+ADDRESSES = [
+    *(
+        "/emails/",
+        "/emails/columns/",
+        "/emails/views/",
+        "/users/",
+        "/users/15093/",
+        "/runs/",
+        "/coverage/",
+        "/",
+    ),
+    "/login/",
+]
 
 
 def encodable(params: dict[str, list[str]]) -> dict[str, list[bytes]]:

@@ -82,7 +82,7 @@ def breaker() -> None:
 
 
 WRONG: dict[str, tuple[Callable[[], object], str, str, str]] = {
-    "silent worker": (no_worker, "bad", "Worker: Silent. No pass has run since", "manage.py qcluster"),
+    "silent worker": (no_worker, "bad", "Worker: Silent. Its last sign of life:", "manage.py qcluster"),
     "both paused": (
         lambda: set_pause(Pause(True, True, "ada", "Upgrade")), "bad", "Pause: Claiming and sending are paused.",
         "By ada: Upgrade",
@@ -95,11 +95,11 @@ WRONG: dict[str, tuple[Callable[[], object], str, str, str]] = {
     "sending off": (account(sending_enabled=False), "bad", "Sending is switched off", "SES console"),
     "quota used up": (account(sent_24h=50_000), "warn", "50,000 of 50,000", "ask AWS for a higher quota"),
     "SES sandbox": (account(production=False), "warn", "1,200 of 50,000", "only verified addresses"),
-    "late mail": (late(5), "warn", "should have left 5 minutes ago", "cards Sending and Amazon SES"),
-    "very late mail": (late(50), "bad", "should have left 50 minutes ago", "cards Sending and Amazon SES"),
+    "late mail": (late(5), "warn", "is 5 minutes late", "cards Sending and Amazon SES"),
+    "very late mail": (late(50), "bad", "is 50 minutes late", "cards Sending and Amazon SES"),
     "no claiming": (
-        lambda: make_run(started_at=ago(30), finished_at=ago(30)), "warn", "No claiming pass has begun since",
-        "Restart the worker",
+        lambda: make_run(started_at=ago(30), finished_at=ago(30)), "warn",
+        "No claiming pass begins. The last one began", "Restart the worker",
     ),
     "refused": (
         lambda: make_run(outcome="refused", message="The grants do not fit: run moodlegrants."), "bad",
@@ -116,7 +116,9 @@ WRONG: dict[str, tuple[Callable[[], object], str, str, str]] = {
         queue(error="The queue does not exist.", error_at=3, cure="Create it."), "bad",
         "The queue cannot be read: The queue does not exist.", "Create it.",
     ),
-    "queue not read": (queue(polled_at=30), "warn", "The queue has not been read since", "Start the worker"),
+    "queue not read": (
+        queue(polled_at=30), "warn", "The queue is not being read. The last time was", "Start the worker",
+    ),
     "backlog": (
         queue(polled_at=0.5, event_at=1, drained_at=90, waiting=52_000), "warn", "52,000 events wait",
         "the database is too slow",
@@ -192,7 +194,7 @@ def test_the_line_is_the_same_while_nothing_changes_and_another_when_something_d
 
 def test_a_cure_leads_only_where_the_reader_may_go(admin: Client, support: Client) -> None:
     set_pause(Pause(True, True, "ada", "Upgrade"))
-    assert 'href="/pause/">Go there' in admin.get("/").content.decode()
+    assert 'href="/pause/">Open Pause' in admin.get("/").content.decode()
     assert 'href="/pause/"' not in support.get("/").content.decode()
 
 

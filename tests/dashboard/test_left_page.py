@@ -9,6 +9,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from emailoffload.dashboard import left
 from emailoffload.outbox.figures import LeftRow
 from emailoffload.outbox.states import ClaimState
 from tests.dashboard.conftest import SignIn
@@ -54,6 +55,8 @@ def test_the_list_is_of_the_moments_that_the_address_names(support: Client) -> N
     until = f"{now - timedelta(hours=4):%Y-%m-%dT%H:%M}Z"
     assert "1 row found" in text(support, f"/left/?since={since}&until={until}")
     assert "2 rows found" in text(support, "/left/?since=nonsense&until=9999999999999999")
+    ends = "since=0001-01-01T00:00:00%2B14:00&until=9999-12-31T23:59:59-14:00"
+    assert "2 rows found" in text(support, f"/left/?{ends}")
 
 
 def test_rows_go_by_key_from_page_to_page(support: Client) -> None:
@@ -127,3 +130,25 @@ def test_the_page_costs_the_same_however_many_rows_there_are(
     )
     with django_assert_num_queries(len(first)):
         text(support)
+
+
+def test_of_a_long_period_a_page_looks_at_a_bounded_number_of_rows(
+    support: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(left, "WALK", 4)
+    old = make_left(reason="too_late")
+    others = [make_left() for _number in range(8)]
+    count()
+    page = support.get("/left/?reason=too_late")
+    assert page.context["count"].value == 1 and not page.context["page"].rows
+    assert "Only rows seen first since" in page.content.decode()
+    assert page.context["older"] == f"?reason=too_late&before={others[-1].pk - 3}"
+    steps, address = 0, page.context["older"]
+    while not page.context["page"].rows:
+        page, steps = support.get(f"/left/{address}"), steps + 1
+        address = page.context["older"]
+    assert [row.pk for row in page.context["page"].rows] == [old.pk]
+    assert steps == 2 and not address
+    back = support.get(f"/left/?reason=too_late&after={old.pk}")
+    assert back.context["newer"] == f"?reason=too_late&after={old.pk + 4}"
+    assert len(support.get("/left/").context["page"].rows) == 4

@@ -15,12 +15,12 @@ from django.utils import timezone
 
 from emailoffload.dashboard import funnel, overview, period
 from emailoffload.dashboard.funnel import ACCEPTED, BESIDE, DELIVERED, GROUPS, Figure
-from emailoffload.outbox.figures import HourCount, LeftRow
+from emailoffload.outbox.figures import CountSum, HourCount, LeftRow
 from emailoffload.outbox.models import Claim, Email, Lease, Run, State
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.worker import rollups
 from tests.dashboard.conftest import SignIn, make_user
-from tests.dashboard.factories import make_claim, make_day, make_email
+from tests.dashboard.factories import make_claim, make_day, make_email, make_row_error
 
 pytestmark = pytest.mark.django_db(databases=["default", "moodle"])
 NOW = datetime(2026, 3, 11, 14, 35, tzinfo=UTC)
@@ -297,13 +297,14 @@ def test_steps_of_days_cover_the_period_without_gap_where_clocks_change(support:
     for zone in ("Europe/Berlin", "Asia/Kolkata", "America/New_York"):
         with timezone.override(zone):
             HourCount.objects.all().delete()
+            CountSum.objects.all().delete()
             params = QueryDict("date_from=2026-10-20&date_to=2026-11-05")
             chosen = period.choose(params, user, NOW.replace(year=2027))
             hour = chosen.period.start
             while hour < chosen.period.end:
-                HourCount.objects.create(
-                    kind="email", hour=hour, source="reengagement", key="delivered", number=1
-                )
+                what = {"kind": "email", "source": "reengagement", "key": "delivered", "number": 1}
+                HourCount.objects.create(hour=hour, **what)
+                CountSum.objects.create(unit="hour", begins=hour, **what)
                 hour += timedelta(hours=1)
             rows = funnel.collect(chosen, may_see_left=True).time.rows
             spans = [re.findall(r"(?:since|until)=([^&]+)", unescape(row.total.address)) for row in rows]
@@ -332,3 +333,18 @@ def test_collect_is_asked_once_for_a_page(support: Client, monkeypatch: pytest.M
     monkeypatch.setattr(overview, "collect", lambda *given: asked.append(given) or real(*given))
     page(support)
     assert len(asked) == 1
+
+
+def test_claims_that_are_stuck_on_their_way_back_are_named_with_their_mails(support: Client) -> None:
+    stuck = make_claim(state=ClaimState.RELEASING, settled_at=timezone.now() - timedelta(hours=2))
+    mail = make_email(EmailState.QUEUED, stuck)
+    assert f'href="/emails/{mail.pk}/">email {mail.pk}</a>' in page(support)
+
+
+def test_a_list_of_rows_that_is_cut_says_so(support: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview, "LISTED", 2)
+    for number in range(2):
+        make_row_error(row_id=number)
+    assert "The newest 2 are shown" not in page(support)
+    make_row_error(row_id=9)
+    assert "The newest 2 are shown" in page(support)

@@ -38,7 +38,7 @@ def test_the_line_says_how_the_queue_is_watched(mode: str, words: str) -> None:
 def test_a_held_lock_is_shown_with_its_time() -> None:
     since = timezone.now() - timedelta(minutes=20)
     found = line(mode="hold", held_since=since)
-    assert found.tone == "good" and found.at == since and "is ours since" in found.text
+    assert found.tone == "good" and found.at == since and "is ours. It was taken" in found.text
 
 
 @pytest.mark.parametrize(

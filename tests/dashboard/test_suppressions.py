@@ -10,13 +10,14 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.utils import timezone
 
+from emailoffload.dashboard import suppressions
 from emailoffload.feedback.models import Suppression
 from emailoffload.outbox.models import AuditEntry
 from emailoffload.outbox.states import EmailState
 from tests.conftest import Moodle
 from tests.dashboard.conftest import SignIn
 from tests.dashboard.factories import make_email, make_suppression
-from tests.dashboard.world import World
+from tests.dashboard.world import OWN, World
 from tests.queries import counted
 
 pytestmark = pytest.mark.django_db(databases=["default", "moodle"])
@@ -197,6 +198,26 @@ def test_staff_of_a_company_lift_what_a_mail_of_theirs_led_to_and_nothing_else(
     assert bound.get("/suppressions/add/").status_code == 403
     assert bound.post(f"/suppressions/{world.barred.pk}/", {"reason": "works"}).status_code == 302
     assert set(Suppression.objects.filter(active_key=None)) == {world.barred}
+
+
+def test_staff_of_a_company_look_through_a_bounded_number_of_addresses_at_a_time(
+    bound: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suppressions, "WALK", 3)
+    address = make_email(EmailState.BOUNCED, company_id=OWN, address="own@example.org").address
+    mine = make_suppression(address=address)
+    others = [make_suppression(address=f"other{n}@elsewhere.example") for n in range(5)]
+    first = text(bound, "/suppressions/")
+    assert "Only addresses suppressed since" in first and "Look further back" in first
+    assert "own@example.org" not in first and "other1@elsewhere.example" not in first
+    older = bound.get("/suppressions/").context["older"]
+    assert older == f"?before={others[2].pk}"
+    page = bound.get(f"/suppressions/{older}")
+    assert [row.row.pk for row in page.context["lines"]] == [mine.pk]
+    assert "Only addresses suppressed since" not in page.content.decode()
+    back = bound.get(f"/suppressions/?after={mine.pk}").context
+    assert back["newer"].endswith(f"after={others[2].pk}")
+    assert text(bound, "/suppressions/?state=over").count("No suppressed address fits these filters.") == 1
 
 
 def test_in_the_admin_they_are_for_people_who_see_the_whole_site(bound: Client, sign_in: SignIn) -> None:

@@ -43,7 +43,7 @@ def test_an_event_is_an_entry_with_all_its_evidence() -> None:
     assert entry.text == "The mailbox does not exist."
     details = dict(entry.details)
     assert details["Status code"] == "5.1.1"
-    assert details["Kind"] == "permanent NoEmail"
+    assert details["Kind"] == "permanent, NoEmail"
     assert "550 5.1.1" in details["Words of the mail server"]
     assert details["SES message id"] == email.message_id
     assert details["Came"].endswith("min later")

@@ -175,7 +175,7 @@ def test_a_missing_mailbox_says_since_when_the_address_is_suppressed(viewer: Use
     make_suppression(email, event=event)
     found = of(email, viewer)
     assert str(found).startswith("No: the mailbox does not exist. The mail to ada@example.org came back on ")
-    assert "The address is suppressed since " in plain(found.sentence)
+    assert "The address has been suppressed since " in plain(found.sentence)
     assert "Moodle profile" in found.cure
     assert plain(found.evidence).startswith("Amazon SES reported: permanent bounce (NoEmail, 5.1.1).")
 
@@ -350,9 +350,9 @@ def test_a_mail_to_a_suppressed_address_says_since_when_and_how_to_end_it(viewer
     email = make_email(state, reason=ADDRESS_SUPPRESSED)
     row = make_suppression(email)
     found = of(email, viewer)
-    assert "it was not sent. The address is suppressed since " in plain(found.sentence)
+    assert "it was not sent. The address has been suppressed since " in plain(found.sentence)
     assert "page Suppressions" in found.cure
-    assert plain(found.sentence).count("The address is suppressed") == 1
+    assert plain(found.sentence).count("The address has been suppressed") == 1
     Suppression.objects.filter(pk=row.pk).update(active_key=None, removed_at=timezone.now())
     found = of(email, viewer)
     assert "was suppressed at the time" in found.sentence
@@ -363,7 +363,7 @@ def test_a_mail_to_a_suppressed_address_says_since_when_and_how_to_end_it(viewer
     ("reason", "until", "words"),
     [
         ("bounce", False, "because mail to it comes back"),
-        ("complaint", False, "because the recipient complained of spam"),
+        ("complaint", False, "because the recipient marked a mail as spam"),
         ("transient", True, "because several mails to it came back"),
         ("person", False, "as a person decided"),
     ],
@@ -383,7 +383,7 @@ def test_staff_of_a_company_learn_that_an_address_is_suppressed_but_not_what_oth
     own = make_email(S.SUPPRESSED, company_id=OWN, reason=ADDRESS_SUPPRESSED)
     make_suppression(theirs, detail="550 what they said")
     found = of(own, viewer)
-    assert "The address is suppressed since " in plain(found.sentence)
+    assert "The address has been suppressed since " in plain(found.sentence)
     assert "comes back" not in found.sentence
     assert "what they said" not in found.evidence
 

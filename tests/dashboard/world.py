@@ -22,6 +22,8 @@ from tests.dashboard.factories import (
     make_suppression,
 )
 
+PASSWORD = "a long enough passphrase"
+"""Of everybody that tests make."""
 OWN, FOREIGN, LAB = 3, 5, 1
 """Two companies of our records, and the one of the restored site (its members are the users 15 and 16)."""
 MEMBER, STRANGER = 15, 3

@@ -11,6 +11,7 @@ from django.test import Client
 from django.utils import timezone
 
 from emailoffload.actions import fallbacks
+from emailoffload.actions.resend import warning
 from emailoffload.actions.settle import settle
 from emailoffload.dashboard.verdicts import verdict
 from emailoffload.outbox.models import AuditEntry, Claim, Email
@@ -113,7 +114,20 @@ class TestActions:
         mails = [failed(), uncertain()]
         acted = fallbacks.act("dismiss", [email.pk for email in mails], actor="anna", reason="told them")
         assert acted.done == 2
-        assert set(Email.objects.values_list("state", "reason")) == {("cancelled", "dealt_with")}
+        assert dict(Email.objects.values_list("pk", "reason")) == {
+            mails[0].pk: "dealt_with",
+            mails[1].pk: "stopped_unsure",
+        }
+        assert set(Email.objects.values_list("state", flat=True)) == {"cancelled"}
+
+    def test_of_what_may_have_left_nobody_says_later_that_it_was_not_sent(self) -> None:
+        email = uncertain()
+        fallbacks.act("dismiss", [email.pk], actor="anna", reason="told them")
+        email.refresh_from_db()
+        told = verdict(email)
+        assert (told.answer, told.tone) == ("Unknown", "warn")
+        assert "may have gone out before" in told.sentence
+        assert "the recipient may get it twice" in warning(email)
 
     @pytest.mark.parametrize("name", list(fallbacks.ACTIONS))
     def test_no_action_touches_a_mail_that_has_moved_on_or_whose_claim_is_being_handed_back(
@@ -139,7 +153,7 @@ class TestPage:
             failed()
         uncertain()
         page = support.get("/fallbacks/").content.decode()
-        assert "it did not get through before its deadline, and no other route took it" in page
+        assert "It did not get through before its deadline, and no other route took it" in page
         assert "/fallbacks/failed/?reason=held%3Adeadline" in page
         assert "SES did not answer in time" in page
 

@@ -278,10 +278,10 @@ def test_adding_needs_an_address_and_a_reason_and_happens_once() -> None:
     assert AuditEntry.objects.get().action == "suppress"
     for address, reason, words in (
         ("eve@example.org", "again", "already"),
-        ("nobody", "x", "no e-mail address"),
-        ("", "x", "no e-mail address"),
-        ("ä@example.org", "x", "no e-mail address"),
-        ("a" * 250 + "@example.org", "x", "no e-mail address"),
+        ("nobody", "x", "not an email address"),
+        ("", "x", "not an email address"),
+        ("ä@example.org", "x", "not an email address"),
+        ("a" * 250 + "@example.org", "x", "not an email address"),
         ("bob@example.org", "  ", "reason"),
     ):
         with pytest.raises(suppression.Refused, match=words):

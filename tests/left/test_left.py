@@ -23,6 +23,7 @@ from emailoffload.outbox.models import Claim, Run
 from emailoffload.policy.routing import bucket
 from emailoffload.sandbox.ses_server import SandboxSES
 from emailoffload.sources import reasons
+from emailoffload.sources.iomad_queue.source import COMPONENT
 from emailoffload.worker import intercept, left, recover
 from tests.claims.candidates import some
 from tests.claims.queue import queued
@@ -249,6 +250,20 @@ def test_a_pass_writes_a_bounded_number_of_rows_and_the_next_one_goes_on(
     for number in (2, 4, 6, 8):
         kept(*rows, reason=reasons.CRON_RUNNING)
         assert Counter(said().values())[reasons.CRON_RUNNING] == number
+
+
+def test_while_moodles_cron_is_kept_out_only_a_moment_is_spent_on_the_record(
+    moodle: Moodle, ses: SandboxSES, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(left, "CHUNK", 1)
+    monkeypatch.setattr(left, "UNDER_LOCK_SECONDS", 0.0)
+    ids = queued(moodle, 3)
+    switches.set_pause(switches.Pause(claims=True))
+    with cronlock.CronLock(cronlock.task_of(COMPONENT)) as lock:
+        assert intercept.run(source="iomad_queue", lock=lock).left == {reasons.CLAIMS_PAUSED: 3}
+        assert said() == {}
+    intercept.run(source="iomad_queue")
+    assert sorted(said()) == ids
 
 
 def test_a_record_is_not_made_of_what_another_pass_is_claiming(moodle: Moodle) -> None:

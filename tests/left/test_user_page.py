@@ -72,7 +72,7 @@ def test_what_was_due_last_and_left_to_moodle_is_the_answer(support: Client) -> 
     leave(reasons.CRON_RUNNING)
     first = page(support).partition('<section aria-labelledby="who">')[0]
     assert "<strong>Moodle has it:</strong>" in first
-    assert "was left to Moodle: already due, and Moodle's cron is sending at this moment." in first
+    assert "was left to Moodle: it is already due, and Moodle's cron is sending at this moment." in first
     assert "Yesterday's</a>. <strong>Yes:</strong> delivered to" in first
 
 
@@ -105,6 +105,14 @@ def test_what_was_claimed_after_all_or_is_not_due_is_not_left(support: Client) -
     row.delete()
     leave(due_at=timezone.now() + timedelta(minutes=3))
     assert part(page(support), "left") == ""
+
+
+def test_a_mail_that_is_not_due_is_not_said_to_be(support: Client) -> None:
+    make_email(EmailState.QUEUED, user_id=USER)
+    text = page(support)
+    assert "No mail to them was due yet. Judged by the newest one:" in text
+    make_email(EmailState.DELIVERED, user_id=USER)
+    assert "Judged by the newest mail that is due:" in page(support)
 
 
 def test_left_rows_need_their_permission(support: Client) -> None:
@@ -215,6 +223,13 @@ def test_each_coming_mail_says_who_sends_it_and_why(moodle: Moodle, transactiona
     moodle.execute("UPDATE mdl_reengagement_inprogress SET emailtime = %s WHERE id = %s", [2**62, row_id])
     section = part(page(client, user), "coming")
     assert "<strong>Moodle:</strong> the activity mails at its completion" in section
+    moodle.execute("UPDATE mdl_user SET emailstop = 1 WHERE id = %s", [user])
+    section = part(page(client, user), "coming")
+    assert "Moodle mails them no reminders, because the user has switched all notifications off." in section
+    moodle.execute("UPDATE mdl_user SET deleted = 1 WHERE id = %s", [user])
+    section = part(page(client, user), "coming")
+    assert "<strong>Nobody:</strong> Moodle sends nothing either, because the user is deleted." in section
+    assert "at its completion" not in section
 
 
 def test_mails_that_wait_in_iomads_queue_are_coming_too(moodle: Moodle, transactional_db: None) -> None:
@@ -262,7 +277,7 @@ def test_a_moodle_that_fails_while_the_coming_is_looked_up_is_said_to_be_away(
 ) -> None:
     from django.db.utils import OperationalError
 
-    def away(*args: Any) -> Any:
+    def away(*args: Any, **known: Any) -> Any:
         raise OperationalError(2006, "gone")
 
     monkeypatch.setattr(coming, "_reminders", away)

@@ -89,7 +89,7 @@ def test_claims_that_stay_half_done_are_a_finding(db: None, state: str) -> None:
     past = timezone.now() - timedelta(hours=2)
     Claim.objects.update(created_at=past, settled_at=past)
     verdict, text, cure = outbox.releases()
-    assert verdict == "warning" and text.startswith("1 claim is half made") and cure
+    assert verdict == "warning" and text.startswith("1 claim has been half made") and cure
 
 
 def test_counts_stop_somewhere(db: None, monkeypatch: pytest.MonkeyPatch) -> None:

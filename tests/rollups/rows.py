@@ -11,7 +11,7 @@ from typing import Any
 from django.db import transaction
 
 from emailoffload.outbox import bulk, hourchanges, intents
-from emailoffload.outbox.figures import CLAIMS, EMAILS, LEFT, HourCount, LeftRow
+from emailoffload.outbox.figures import CLAIMS, EMAILS, LEFT, CountSum, HourCount, LeftRow
 from emailoffload.outbox.models import Claim, Email
 from emailoffload.outbox.states import ClaimState, EmailState
 
@@ -81,3 +81,18 @@ def in_the_counts() -> Counts:
     for *key, number in rows:
         found[tuple(key)] += number  # type: ignore[index]
     return found
+
+
+def sums_in_the_rows() -> Counter[tuple[str, str, datetime, str, int, str]]:
+    """What the sums have to be, by kind, unit, beginning, source, company and key."""
+    found: Counter[tuple[str, str, datetime, str, int, str]] = Counter()
+    for (kind, hour, source, company, key), number in in_the_rows().items():
+        found[(kind, "hour", hour, source, 0, key)] += number
+        found[(kind, "day", hour.replace(hour=0), source, company, key)] += number
+    return found
+
+
+def sums_in_the_counts() -> Counter[tuple[str, str, datetime, str, int, str]]:
+    """What the sums are."""
+    rows = CountSum.objects.values_list("kind", "unit", "begins", "source", "company_id", "key", "number")
+    return Counter({tuple(key): number for *key, number in rows})  # type: ignore[misc]

@@ -19,7 +19,15 @@ from emailoffload.outbox.models import Claim, Email
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.worker import rollups
 from emailoffload.worker.recover_intents import finish_releases
-from tests.rollups.rows import in_the_counts, in_the_rows, store_claims, store_emails, store_left
+from tests.rollups.rows import (
+    in_the_counts,
+    in_the_rows,
+    store_claims,
+    store_emails,
+    store_left,
+    sums_in_the_counts,
+    sums_in_the_rows,
+)
 
 SOURCES = sampled_from(["reengagement", "iomad_queue"])
 COMPANIES = none() | integers(0, 3)
@@ -151,6 +159,7 @@ class History(RuleBasedStateMachine):
     def counts_are_those_of_the_rows(self) -> None:
         if self.counted:
             assert in_the_counts() == in_the_rows()
+            assert sums_in_the_counts() == sums_in_the_rows()
             assert not HourChange.objects.exists()
 
 

@@ -11,15 +11,23 @@ import pytest
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
-from emailoffload.outbox import counting, hourchanges, transitions
+from emailoffload.outbox import bulk, counting, hourchanges, transitions
 from emailoffload.outbox import rollups as figures
 from emailoffload.outbox.counting import Hour
-from emailoffload.outbox.figures import EMAILS, LEFT, HourChange, HourCount
+from emailoffload.outbox.figures import EMAILS, KINDS, LEFT, CountSum, HourChange, HourCount
 from emailoffload.outbox.models import Email, Run, State
 from emailoffload.outbox.states import EmailState
 from emailoffload.worker import lease, rollups, tasks
 from tests.queries import counted
-from tests.rollups.rows import in_the_counts, in_the_rows, store_claims, store_emails, store_left
+from tests.rollups.rows import (
+    in_the_counts,
+    in_the_rows,
+    store_claims,
+    store_emails,
+    store_left,
+    sums_in_the_counts,
+    sums_in_the_rows,
+)
 from tests.settings import SERVER
 
 S = EmailState
@@ -90,6 +98,27 @@ class TestOnePass:
             rollups.run(budget=0)
         assert figures.totals(LEFT, quiet, quiet + HOUR) == {"not_enrolled": 1}
 
+    def test_a_large_hour_rests_and_how_fresh_the_counts_are_is_said_all_the_same(
+        self, hour: datetime, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store_left(1, hour)
+        monkeypatch.setattr(rollups, "SLOW_SECONDS", 0.0)
+        monkeypatch.setattr(rollups, "REST", 10**6)
+        before = timezone.now()
+        assert rollups.run().counted == 1
+        after = timezone.now()
+        store_left(1, hour)
+        result = rollups.run()
+        assert (result.counted, result.resting, result.more) == (0, 1, False)
+        until = figures.counted_until()
+        assert until is not None and before <= until <= after
+        monkeypatch.setattr(rollups, "REST", 0)
+        State.objects.filter(name=figures.STATE).update(
+            value=State.objects.get(name=figures.STATE).value | {"slow": {}}
+        )
+        assert rollups.run().counted == 1
+        assert in_the_counts() == in_the_rows()
+
     def test_another_pass_at_work_is_left_alone(self) -> None:
         runs = Run.objects.count()
         with lease.hold(rollups.LEASE):
@@ -120,13 +149,26 @@ class TestOnePass:
             rollups.run()
         assert seen["default"] < 30
 
-    def test_counting_an_hour_is_one_query_however_many_rows_it_has(self, hour: datetime) -> None:
+    def test_a_large_hour_is_counted_by_the_minute_and_comes_to_the_same(
+        self, hour: datetime, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        claim_id = store_claims(1, hour)[0]
+        for minutes in (0, 1, 30, 59.99):
+            store_emails(2, hour + timedelta(minutes=minutes), claim_id)
+            store_left(1, hour + timedelta(minutes=minutes))
+        whole = [counting.count(Hour(hour, kind)) for kind in KINDS]
+        monkeypatch.setattr(counting, "LARGE", 0)
+        with counted() as seen:
+            assert [counting.count(Hour(hour, kind)) for kind in KINDS] == whole
+        assert seen["default"] == 3 * 61
+
+    def test_counting_an_hour_takes_as_few_queries_however_many_rows_it_has(self, hour: datetime) -> None:
         claim_id = store_claims(1, hour)[0]
         for company in range(20):
             store_emails(3, hour, claim_id, company_id=company)
         with counted() as seen:
             assert counting.recount(Hour(hour, EMAILS))
-        assert seen["default"] == 8  # notes, count; begin, take away, compare, delete, insert, end
+        assert seen["default"] <= 20  # notes, size, count; one transaction
 
     def test_a_change_without_a_note_is_found_by_the_walk_and_said(self, hour: datetime) -> None:
         ids = store_emails(2, hour)
@@ -148,9 +190,21 @@ class TestOnePass:
             assert sum(rollups.run().repaired for _ in range(4)) == 3
             assert in_the_counts() == in_the_rows()
 
+    def test_sums_that_are_wrong_are_put_right_by_the_walk(self, hour: datetime) -> None:
+        store_emails(2, hour)
+        rollups.run()
+        CountSum.objects.filter(unit="day").update(number=99)
+        CountSum.objects.filter(unit="hour", kind=EMAILS).delete()
+        assert len(list(rollups.differences())) == 2  # emails and claims
+        assert sum(rollups.run().repaired for _ in range(4)) == 2
+        assert sums_in_the_counts() == sums_in_the_rows()
+
     def test_counts_of_hours_long_ago_outlive_their_rows(self, hour: datetime) -> None:
         old = hour - counting.FROZEN_AFTER[LEFT] - timedelta(days=2)
         HourCount.objects.create(kind=LEFT, hour=old, source="reengagement", key="too_late", number=7)
+        CountSum.objects.create(
+            kind=LEFT, unit="hour", begins=old, source="reengagement", key="too_late", number=7
+        )
         store_left(1, old)
         result = rollups.run()
         assert (result.counted, result.frozen) == (0, 1)
@@ -224,7 +278,7 @@ class TestTrouble:
         ids = store_emails(2, hour)
         rollups.run()
         transitions.move(ids, S.CANCELLED, now=timezone.now())
-        before, insert = in_the_counts(), counting.bulk.insert
+        before, insert = in_the_counts(), bulk.insert
 
         def die(model: Any, rows: Any) -> None:
             if model is HourCount:
@@ -237,7 +291,7 @@ class TestTrouble:
             insert(model, rows)
 
         with monkeypatch.context() as patch:
-            patch.setattr(counting.bulk, "insert", die)
+            patch.setattr(bulk, "insert", die)
             with pytest.raises(OperationalError):
                 counting.recount(Hour(hour, EMAILS))
         connection.close()

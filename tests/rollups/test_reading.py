@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -12,7 +15,7 @@ from hypothesis.extra.django import TestCase
 from hypothesis.strategies import integers, sampled_from, timedeltas
 
 from emailoffload.outbox import rollups
-from emailoffload.outbox.figures import EMAILS, LEFT, HourCount
+from emailoffload.outbox.figures import EMAILS, LEFT, CountSum, HourCount
 
 HOUR = timedelta(hours=1)
 BERLIN, KOLKATA = ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Kolkata")
@@ -27,8 +30,13 @@ def counts(
     hour: datetime, number: int, key: str = "delivered", *, kind: str = EMAILS, source: str = "reengagement",
     company: int = 3,
 ) -> None:  # fmt: skip
-    """One row of counts."""
+    """One row of counts, and the sums that it is part of."""
     HourCount.objects.create(kind=kind, hour=hour, source=source, company_id=company, key=key, number=number)
+    for unit, begins, of in ("hour", hour, 0), ("day", hour.replace(hour=0), company):
+        row, _ = CountSum.objects.get_or_create(
+            kind=kind, unit=unit, begins=begins, source=source, company_id=of, key=key, defaults={"number": 0}
+        )
+        CountSum.objects.filter(pk=row.pk).update(number=row.number + number)
 
 
 @pytest.mark.django_db
@@ -144,7 +152,7 @@ class TestDays:
 ZONES = ["Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe", "America/Santiago", "Asia/Kathmandu"]
 
 
-class TestAnyPeriod(TestCase):  # type: ignore[misc]  # hypothesis does not type it
+class TestAnyPeriod(TestCase):
     @given(minutes=integers(0, 2 * 365 * 24 * 60), length=timedeltas(timedelta(0), timedelta(days=4)),
            split=integers(0, 100), zone=sampled_from(ZONES))  # fmt: skip
     @settings(max_examples=25, deadline=None)
@@ -154,19 +162,25 @@ class TestAnyPeriod(TestCase):  # type: ignore[misc]  # hypothesis does not type
         start = at("2025-01-01 00:00", ZoneInfo(zone)) + timedelta(minutes=minutes)
         end = (start.astimezone(UTC) + length).astimezone(start.tzinfo)
         begins = start.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-        HourCount.objects.bulk_create(
-            HourCount(
-                kind=EMAILS, hour=begins + n * HOUR, source="reengagement", company_id=1, key="sent", number=1
-            )
-            for n in range(-2, 24 * 5)
+        hours = [begins + n * HOUR for n in range(-2, 24 * 5)]
+        kept: dict[str, Any] = {"kind": EMAILS, "source": "reengagement", "key": "sent", "number": 1}
+        HourCount.objects.bulk_create(HourCount(hour=hour, company_id=1, **kept) for hour in hours)
+        CountSum.objects.bulk_create(CountSum(unit="hour", begins=hour, **kept) for hour in hours)
+        days = Counter(hour.replace(hour=0) for hour in hours)
+        CountSum.objects.bulk_create(
+            CountSum(unit="day", begins=day, company_id=1, **kept | {"number": n}) for day, n in days.items()
         )
         middle = start.astimezone(UTC) + length * split / 100
         whole = rollups.totals(EMAILS, start, end).get("sent", 0)
         parts = [rollups.totals(EMAILS, start, middle), rollups.totals(EMAILS, middle, end)]
         assert sum(part.get("sent", 0) for part in parts) == whole
         with timezone.override(ZoneInfo(zone)):
-            for by in ("hour", "day"):
-                found = rollups.series(EMAILS, start, end, by=by)  # type: ignore[arg-type]
+            for companies in (None, {1}):
+                assert rollups.totals(EMAILS, start, end, companies=companies).get("sent", 0) == whole
+                of_one = rollups.by_company(EMAILS, start, end, companies=companies)
+                assert of_one == ([(1, {"sent": whole})] if whole else [])
+            for by, companies in product(("hour", "day"), (None, {1})):
+                found = rollups.series(EMAILS, start, end, by=by, companies=companies)  # type: ignore[arg-type]
                 assert sum(counted.get("sent", 0) for _, counted in found) == whole
                 steps = [step for step, _ in found]
                 assert steps == sorted(set(steps))

@@ -99,6 +99,12 @@ def test_hourly_counts_of_a_seeded_site_equal_a_recount(server: mariadb.Server, 
             f" WHERE kind = '{kind}'",
         )
         assert counted and sorted(counted) == sorted(stored)
+        for unit in ("hour", "day"):
+            ((total,),) = rows(
+                server,
+                f"SELECT SUM(number) FROM emailoffload_countsum WHERE kind = '{kind}' AND unit = '{unit}'",
+            )
+            assert total == sum(number for *_what, number in stored)
 
 
 def test_what_was_made_already_stays_and_what_others_made_is_refused(
@@ -139,7 +145,7 @@ def findings(question: QuerySet[Any]) -> list[str]:
     with plans.recorded() as queries:
         list(question)
     for query in queries:
-        plans.judge(query, plans.Limits(scan=100, examined=250, offset=50))
+        plans.judge(query, plans.Limits(scan=100, counted=130, examined=250, offset=50))
     assert len(queries) == 1
     return queries[0].findings
 
@@ -162,6 +168,10 @@ def test_a_query_that_reads_a_whole_table_is_found_out() -> None:
     assert findings(RowError.objects.order_by("-pk").filter(detail="none")[:5]) == ["reads 301 rows"]
     assert any("OFFSET" in each for each in findings(RowError.objects.order_by("-pk")[60:65]))
     assert findings(RowError.objects.filter(pk=5)) == []
+    with plans.recorded() as queries:
+        RowError.objects.order_by()[:60].count()
+    plans.judge(queries[0], plans.Limits(scan=100, counted=130))
+    assert queries[0].findings == []  # a count that stops at its cap is no scan
     assert findings(RowError.objects.order_by("-pk")[:5]) == []
     assert findings(RowError.objects.filter(source="reengagement", row_id=7)) == []
 
@@ -170,13 +180,18 @@ def test_a_finding_is_told_with_the_query_at_fault() -> None:
     query = {"sql": "SELECT x FROM y", "plan": "y: ALL ~9", "rows": 9, "ms": 1.5, "database": "default"}
     page = {
         "name": "emails", "what": "", "path": "/emails/", "p50": 1.0, "p95": 2.0, "cpu": 1.0, "queries": 1,
-        "database": 1.0, "slowest": 1.0, "findings": ["full scan"], "plans": [query | {"findings": ["full scan"]}],
+        "database": 1.0, "slowest": 1.0, "excused": "",
+        "findings": ["full scan"], "plans": [query | {"findings": ["full scan"]}],
     }  # fmt: skip
     found = {"emails": 9, "runs": 1, "load": 0.0, "pages": [page], "not_measured": []}
     text = "\n".join(pages_report.lines(found))
     assert "findings: 1 of 1 pages" in text and "SELECT x FROM y" in text and "← finding" in text
     assert not pages_report.fine(found)
     assert pages_report.fine(found | {"pages": [page | {"findings": []}]})
+    assert pages_report.fine(found | {"pages": [page | {"excused": "known"}]})
+    assert "excused: emails: full scan" in "\n".join(
+        pages_report.lines(found | {"pages": [page | {"excused": "known"}]})
+    )
     assert not pages_report.fine(found | {"pages": [], "not_measured": ["new-page"]})
 
 

@@ -74,6 +74,14 @@ def open_to_others(settings: Any) -> None:
     settings.ALLOWED_HOSTS = ["offload.example.org"]
 
 
+def one_address_for_all(settings: Any) -> None:
+    settings.SECURE_HTTPS = True
+
+
+def no_single_sign_on(settings: Any) -> None:
+    settings.OIDC_SERVER_URL, settings.OIDC_MISSING = "https://login.example.org", ["allauth"]
+
+
 @pytest.mark.parametrize(
     ("spoil", "found"),
     [
@@ -82,6 +90,8 @@ def open_to_others(settings: Any) -> None:
         (short_lease, "emailoffload.W003"),
         (debug, "emailoffload.W004"),
         (open_to_others, "emailoffload.W005"),
+        (one_address_for_all, "emailoffload.W007"),
+        (no_single_sign_on, "emailoffload.E003"),
     ],
 )
 def test_a_contradiction_is_found(spoil: Callable[[Any], None], found: str, settings: Any) -> None:
@@ -91,6 +101,7 @@ def test_a_contradiction_is_found(spoil: Callable[[Any], None], found: str, sett
 
 def test_https_makes_other_host_names_fine(settings: Any) -> None:
     settings.ALLOWED_HOSTS, settings.SECURE_HTTPS = ["offload.example.org"], True
+    settings.TRUSTED_PROXIES = 1
     assert ids() == []
 
 
@@ -99,3 +110,10 @@ def test_a_data_folder_of_moodles_that_is_none_is_noticed(settings: Any, tmp_pat
     assert ids() == ["emailoffload.W006"]
     (tmp_path / "filedir").mkdir()
     assert ids() == []
+
+
+def test_single_sign_on_without_its_packages_says_how_they_are_installed(settings: Any) -> None:
+    no_single_sign_on(settings)
+    (found,) = run_checks(tags=["emailoffload"])
+    assert "allauth" in found.msg
+    assert "requirements-oidc.lock" in str(found.hint)

@@ -28,6 +28,9 @@ class Source:
 
 @pytest.fixture
 def source(monkeypatch: Any) -> Source:
-    stands_in = Source()
-    monkeypatch.setattr(registry, "get", lambda name: stands_in)
+    stands_in, whole = Source(), registry.get
+    # Who names the variant wants to decide and render: a pass, or what a page foresees.
+    monkeypatch.setattr(
+        registry, "get", lambda name, variant=None: whole(name, variant) if variant else stands_in
+    )
     return stands_in

@@ -51,6 +51,20 @@ def test_the_schedules_are_created_once_and_left_alone_afterwards() -> None:
     assert list(Schedule.objects.values_list("next_run", flat=True)) == next_runs
 
 
+def test_the_doctor_looks_soon_after_a_worker_starts_but_not_before_its_passes_have_run() -> None:
+    schedules.ensure()
+    mine = Schedule.objects.filter(name="Email Offload: checkup")
+    for planned, expected in ((50, 3), (1, 1), (-9, 3), (0, 3)):
+        now = timezone.now()
+        mine.update(next_run=now + timedelta(minutes=planned))
+        schedules.check_up_soon()
+        found = mine.get().next_run
+        assert abs(found - now - timedelta(minutes=expected)) < timedelta(seconds=30)
+    assert mine.get().cron == "43 * * * *"
+    schedules.ensure()
+    assert mine.get().next_run == found
+
+
 def test_changed_doubled_and_superfluous_schedules_are_put_right_and_others_are_left(settings: Any) -> None:
     schedules.ensure()
     Schedule.objects.filter(name="Email Offload: recover").update(cron="0 3 * * *", repeats=0)
@@ -86,7 +100,7 @@ def test_a_pass_that_claimed_calls_each_dispatcher_that_is_not_at_work() -> None
 
 def test_a_worker_starts_with_recovery_and_work() -> None:
     tasks.start_up()
-    assert queued() == ["recover", "intercept", "dispatch", "dispatch", "take", "coverage"]
+    assert queued() == ["recover", "intercept", "dispatch", "dispatch", "coverage"]
 
 
 @pytest.mark.parametrize("kind", ["intercept", "dispatch", "recover", "alarms", "rollups"])

@@ -10,7 +10,6 @@ and loses the mapped groups that they had. Nobody becomes a superuser by the pro
 from __future__ import annotations
 
 import logging
-import re
 from typing import Any, Final
 
 from allauth.socialaccount.models import SocialAccount
@@ -24,11 +23,12 @@ from django.utils.cache import add_never_cache_headers
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from emailoffload.accounts import audit
-from emailoffload.accounts.oidc.protocol import provider_id
+from emailoffload.accounts.oidc.names import free_name
+from emailoffload.accounts.oidc.protocol import link_of, provider_id
 
 ADMINISTRATORS: Final = "Offload administrators"
 """Members of this group of ours may enter Django's admin, where rules are made."""
-BACKEND: Final = "django.contrib.auth.backends.ModelBackend"
+BACKEND: Final = "emailoffload.accounts.backends.ByOwnName"
 STATUS: Final = {
     "no_group": 403,
     "disabled": 403,
@@ -88,28 +88,12 @@ def mapped(theirs: object) -> list[Group]:
 
 def _make(claims: dict[str, Any]) -> User:
     """A new account without a password, linked to the person."""
-    user = User(username=free_name(claims))
+    user = User(username=free_name(claims.get("preferred_username")))
     user.set_unusable_password()
     user.save()
-    SocialAccount._default_manager.create(user=user, provider=provider_id(), uid=claims["sub"])
+    SocialAccount._default_manager.create(user=user, provider=provider_id(), uid=link_of(claims["sub"]))
     audit.record("account_create", user, known=False, by="sso")
     return user
-
-
-def free_name(claims: dict[str, Any]) -> str:
-    """What a new account is called: as the provider calls the person, with a number where that name is taken.
-
-    The name only names: which account is meant is decided by the link.
-    """
-    asked = claims.get("preferred_username")
-    name = re.sub(r"[^\w.@+-]+", "-", User.normalize_username(asked if isinstance(asked, str) else ""))[:140]
-    name = name.strip("-") or "sso"
-    taken = {
-        each.casefold()
-        for each in User.objects.filter(username__istartswith=name).values_list("username", flat=True)
-    }
-    tries = (name, *(f"{name}-{number}" for number in range(2, len(taken) + 3)))
-    return next(each for each in tries if each.casefold() not in taken)
 
 
 def _set_groups(user: User, groups: list[Group]) -> None:

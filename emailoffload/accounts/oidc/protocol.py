@@ -51,6 +51,15 @@ def provider_id() -> str:
     return f"oidc-{hashlib.sha256((settings.OIDC_SERVER_URL or '').rstrip('/').encode()).hexdigest()[:16]}"
 
 
+def link_of(sub: str) -> str:
+    """Under this key a person's link is kept: 64 hexadecimal digits.
+
+    `sub` tells upper from lower case, and a database's collation may not: it would lead one person into the account
+    of another.
+    """
+    return hashlib.sha256(sub.encode()).hexdigest()
+
+
 def application() -> SocialApp:
     """The provider, as the settings describe it; it is in no database."""
     return SocialApp(
@@ -89,8 +98,8 @@ class Provider(OpenIDConnectProvider):
         return {**params, "nonce": nonce_of(params["code_verifier"])}
 
     def extract_uid(self, data: dict[str, Any]) -> str:
-        """`sub`: the only claim that stays with a person, whatever they are called."""
-        return str(data["sub"])
+        """Of `sub`, the only claim that stays with a person, whatever they are called."""
+        return link_of(str(data["sub"]))
 
     def extract_extra_data(self, data: dict[str, Any]) -> dict[str, Any]:
         """Nothing is kept of what the provider tells about a person."""

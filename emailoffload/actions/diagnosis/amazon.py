@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
+from django.template.defaultfilters import floatformat
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -59,27 +61,31 @@ def quota() -> Found:
     found = ses.get_account()
     if isinstance(found, Outcome):
         return unknown(_("The account cannot be read."))
-    values: dict[str, Any] = {"rate": found.max_send_rate, "sent": found.sent_24h, "limit": found.max_24h}
+    values: dict[str, Any] = {
+        "rate": floatformat(found.max_send_rate, "-2g"),
+        "sent": number_format(found.sent_24h, force_grouping=True),
+        "limit": number_format(found.max_24h or 0, force_grouping=True),
+    }
     if found.max_24h is not None and found.sent_24h >= found.max_24h:
         return problem(
-            _("The 24-hour quota of %(limit)d mails is used up.") % values,
+            _("The 24-hour quota of %(limit)s mails is used up.") % values,
             _("Claiming goes on as it refills. Request a higher quota in the SES console."),
         )
     if found.max_24h is not None and found.max_24h - found.sent_24h < LOW_QUOTA * found.max_24h:
         return warning(
-            _("%(sent)d of the 24-hour quota of %(limit)d mails are used.") % values,
+            _("%(sent)s of the 24-hour quota of %(limit)s mails are used.") % values,
             _("Request a higher quota in the SES console before it runs out."),
         )
     own = settings.SES_MAX_SEND_RATE
     if own is not None and own > found.max_send_rate:
         return warning(
-            _("SES_MAX_SEND_RATE is above the account's maximum send rate of %(rate)g mails per second.")
+            _("SES_MAX_SEND_RATE is above the account's maximum send rate of %(rate)s mails per second.")
             % values,
             _("Lower it or leave it out: the account's rate is never exceeded."),
         )
     if found.max_24h is None:
-        return ok(_("%(rate)g mails per second; no 24-hour limit.") % values)
-    return ok(_("%(rate)g mails per second; %(sent)d of %(limit)d mails used in 24 hours.") % values)
+        return ok(_("%(rate)s mails per second; no 24-hour limit.") % values)
+    return ok(_("%(rate)s mails per second; %(sent)s of %(limit)s mails used in 24 hours.") % values)
 
 
 def identity() -> Found:

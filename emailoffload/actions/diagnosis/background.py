@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 from django_q.models import Schedule
 
 from emailoffload.actions.diagnosis.finding import Found, Look, ok, problem, warning
@@ -63,7 +63,7 @@ def outcomes() -> Found:
         last = Run.objects.filter(kind=kind).exclude(outcome="running").order_by("-id").first()
         if last and last.outcome in {"refused", "failed"}:
             return warning(
-                _("The last %(kind)s pass did not do its work: %(message)s")
+                _("The last pass of kind “%(kind)s” did not do its work: %(message)s")
                 % {"kind": kind, "message": last.message},
                 _("Cure what is named there; the next pass tries again."),
             )
@@ -124,7 +124,11 @@ def reconciled() -> Found:
             _("Run `manage.py reconcile`; the worker does it every hour."),
         )
     return ok(
-        _("%(n)d claims were compared with Moodle's rows; none needs a person at once.")
+        ngettext(
+            "%(n)d claim was compared with Moodle's rows; it needs no person at once.",
+            "%(n)d claims were compared with Moodle's rows; none needs a person at once.",
+            last["claims"],
+        )
         % {"n": last["claims"]}
     )
 

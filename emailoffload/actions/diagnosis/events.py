@@ -13,8 +13,9 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from emailoffload.actions.diagnosis.finding import Found, Look, ok, problem, unknown, warning
 from emailoffload.delivery import ses
@@ -52,7 +53,7 @@ def configured() -> Found:
     if malformed:
         return problem(
             _("SNS_TOPICS names what is no topic: %(arn)s.") % {"arn": malformed[0][:100]},
-            _("Give ARNs, such as arn:aws:sns:eu-west-1:123456789012:email-offload-events."),
+            _("Enter ARNs, such as arn:aws:sns:eu-west-1:123456789012:email-offload-events."),
         )
     if not _configured():
         return warning(
@@ -187,19 +188,32 @@ def backlog() -> Found:
     start = _("Start the worker: see docs/install.md.")
     if state.polled_at is None:
         return warning(_("The queue has never been read."), start)
-    values = {"waiting": state.waiting, "time": f"{state.polled_at:%Y-%m-%d %H:%M:%S} UTC"}
+    values = {
+        "waiting": number_format(state.waiting, force_grouping=True),
+        "time": f"{state.polled_at:%Y-%m-%d %H:%M:%S} UTC",
+    }
     if state.error:
         return problem(state.error, state.cure)
     if now - state.polled_at > SILENCE:
         return problem(_("The queue was last read at %(time)s.") % values, start)
     since = state.drained_at
     if state.waiting and (since is None or now - since > LONG_BACKLOG):
-        values["since"] = f"{since:%Y-%m-%d %H:%M} UTC" if since else _("it was made")
+        values["since"] = f"{since:%Y-%m-%d %H:%M} UTC" if since else _("its creation")
         return warning(
-            _("%(waiting)d events wait; the queue was not empty since %(since)s.") % values,
+            ngettext(
+                "%(waiting)s event waits; the queue has not been empty since %(since)s.",
+                "%(waiting)s events wait; the queue has not been empty since %(since)s.",
+                state.waiting,
+            )
+            % values,
             _("The oldest may be that old. If it lasts, see docs/events.md, 'When events are late'."),
         )
-    return ok(_("The queue is read; %(waiting)d events wait.") % values)
+    text = ngettext(
+        "The queue is read; %(waiting)s event waits.",
+        "The queue is read; %(waiting)s events wait.",
+        state.waiting,
+    )
+    return ok(text % values)
 
 
 def dead_letters() -> Found:
@@ -221,8 +235,10 @@ def dead_letters() -> Found:
     count = int(held.get("ApproximateNumberOfMessages", "0"))
     if count:
         return warning(
-            _(
-                "%(n)d events are in the dead letter queue %(name)s: they were received often and never stored."
+            ngettext(
+                "%(n)d event is in the dead letter queue %(name)s: it was received often and never stored.",
+                "%(n)d events are in the dead letter queue %(name)s: they were received often and never stored.",
+                count,
             )
             % {"n": count, "name": name},
             _("Look into the worker's log, cure the cause, then use 'Start DLQ redrive' in the SQS console."),

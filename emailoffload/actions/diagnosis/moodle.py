@@ -9,8 +9,9 @@ from django.conf import settings
 from django.db import DatabaseError, NotSupportedError, connections
 from django.db.models import Max
 from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from emailoffload.actions.diagnosis.finding import Found, Look, ok, problem, unknown, warning
 from emailoffload.moodle import cronlock, errors, grants, models, variants
@@ -202,12 +203,10 @@ def moodle_clock() -> Found:
 def _skew(ours_minus_theirs: float, whose: str) -> Found:
     """The verdict on a difference between two clocks, in seconds."""
     margin = settings.CLAIM_MARGIN_SECONDS
-    values = {"seconds": abs(ours_minus_theirs), "whose": whose, "margin": margin}
+    values = {"seconds": number_format(abs(ours_minus_theirs), 1), "whose": whose, "margin": margin}
     if abs(ours_minus_theirs) <= max(2, margin / 4):
-        return ok(_("Our clock and %(whose)s agree within %(seconds).1f s.") % values)
-    text = (
-        _("Our clock and %(whose)s differ by %(seconds).1f s; CLAIM_MARGIN_SECONDS is %(margin)d.") % values
-    )
+        return ok(_("Our clock and %(whose)s agree within %(seconds)s s.") % values)
+    text = _("Our clock and %(whose)s differ by %(seconds)s s; CLAIM_MARGIN_SECONDS is %(margin)d.") % values
     cure = _("Let both hosts keep their time by NTP.")
     return problem(text, cure) if abs(ours_minus_theirs) >= margin else warning(text, cure)
 
@@ -235,7 +234,10 @@ def cron() -> Found:
             % {"time": _when(task.lastruntime), "period": period},
             _("Look after Moodle's cron: it creates the reminders and takes over when this product stops."),
         )
-    return ok(_("The plugin's task ran %(n)d seconds ago.") % {"n": silence})
+    text = ngettext(
+        "The plugin's task ran %(n)d second ago.", "The plugin's task ran %(n)d seconds ago.", silence
+    )
+    return ok(text % {"n": silence})
 
 
 LOOKS = [

@@ -32,15 +32,16 @@ def breaker() -> Found:
         until = _when(found.open_until)
         return problem(
             _(
-                "The breaker is open since %(since)s (%(code)s): nothing is sent or claimed, next try at %(until)s."
+                "The breaker has been open since %(since)s (%(code)s): nothing is sent or claimed, "
+                "next try at %(until)s."
             )
             % {**values, "until": until},
-            found.why or _("Cure what SES says; it is tried again by itself."),
+            (found.why and _(found.why)) or _("Cure what SES says; it is tried again by itself."),
         )
     return warning(
         _("The breaker opened at %(since)s (%(code)s), %(times)d times in a row; SES is being tried again.")
         % values,
-        found.why or _("Nothing: the first mail that SES takes closes it."),
+        (found.why and _(found.why)) or _("Nothing: the first mail that SES takes closes it."),
     )
 
 
@@ -107,8 +108,8 @@ def releases() -> Found:
         return ok(_("No claim is left half made or half handed back."))
     return warning(
         ngettext(
-            "%(n)s claim is half made or half handed back for more than an hour.",
-            "%(n)s claims are half made or half handed back for more than an hour.",
+            "%(n)s claim has been half made or half handed back for more than an hour.",
+            "%(n)s claims have been half made or half handed back for more than an hour.",
             number,
         )
         % {"n": _shown(number)},

@@ -10,8 +10,9 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from emailoffload.actions.diagnosis.finding import Found, Look, ok, warning
 from emailoffload.moodle import cronlock, errors, iomad, variants
@@ -70,10 +71,11 @@ def cron() -> Found:
         return warning(_("IOMAD's task has never run."), _("Let Moodle's cron run, every minute."))
     if silence > patience:
         return warning(
-            _("IOMAD's task ran last %(hours).1f hours ago.") % {"hours": silence / 3600},
+            _("IOMAD's task ran last %(hours)s hours ago.") % {"hours": number_format(silence / 3600, 1)},
             _("Look after Moodle's cron: it sends what stays with IOMAD and removes old mails."),
         )
-    return ok(_("IOMAD's task ran %(n)d seconds ago.") % {"n": silence})
+    text = ngettext("IOMAD's task ran %(n)d second ago.", "IOMAD's task ran %(n)d seconds ago.", silence)
+    return ok(text % {"n": silence})
 
 
 def guard() -> Found:

@@ -6,6 +6,7 @@ import os
 import platform
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,9 @@ class Command(ReportingCommand):
             "--database",
             metavar="URL",
             help="seed, pages: a MariaDB database that is empty, or was made by `seed`",
+        )
+        parser.add_argument(
+            "--hold", action="store_true", help="seed: keep the private server running until Ctrl+C"
         )
         parser.add_argument("--runs", type=int, default=20, help="how often `pages` asks for each page")
         parser.add_argument(
@@ -147,6 +151,11 @@ class Command(ReportingCommand):
                 if own or "seed" in wanted:
                     found["seed"] = place.seed(options["emails"], options["seed"] or 1)
                     say(pages_report.seeding(found["seed"]))
+                if options["hold"] and place.server:
+                    say("\n".join(f"{name}={place.env[name]!r}" for name in seeded.SHOWN))
+                    say("The server runs until Ctrl+C. Use it with these settings in another terminal.")
+                    with suppress(KeyboardInterrupt):
+                        place.server.wait()
                 if "pages" in wanted:
                     found["pages"] = place.run("pages", max(1, options["runs"]), options["only"])
                     fine = pages_report.fine(found["pages"])

@@ -107,6 +107,7 @@ def _begin() -> bool:
         while not told.is_set():
             try:
                 schedules.ensure()
+                schedules.check_up_soon()
                 tasks.start_up()
                 return True
             except (OperationalError, InterfaceError) as error:

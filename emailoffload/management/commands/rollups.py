@@ -84,6 +84,8 @@ class Command(ReportingCommand):
         if len(found) == SHOWN:
             lines.append(f"The first {SHOWN} are shown; there may be more.")
         if found:
-            lines.append("Where the numbers are equal their states differ. Cure: manage.py rollups --rebuild")
+            lines.append(
+                "Where the numbers are equal, states, companies or sums differ. Cure: manage.py rollups --rebuild"
+            )
         text = "\n".join(lines) or "Every count is that of its rows."
         self.report({"differences": found}, text, as_json=as_json, ok=not found)

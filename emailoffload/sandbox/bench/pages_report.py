@@ -20,7 +20,11 @@ def seeding(made: Found) -> str:
 
 def fine(found: Found) -> bool:
     """Whether there are no findings."""
-    return not found["not_measured"] and not any(page["findings"] for page in found["pages"])
+    return not found["not_measured"] and not any(_counts(page) for page in found["pages"])
+
+
+def _counts(page: Found) -> bool:
+    return bool(page["findings"]) and not page["excused"]
 
 
 def lines(found: Found, *, plans: bool = False) -> Iterator[str]:
@@ -33,7 +37,7 @@ def lines(found: Found, *, plans: bool = False) -> Iterator[str]:
     width = max((len(_name(page)) for page in pages), default=10)
     yield f"  {'page':<{width}}  {'p50':>7} {'p95':>7} {'CPU':>6}  {'queries':>7} {'in them':>8} {'slowest':>8}   (ms)"
     for page in pages:
-        mark = "  ← finding" if page["findings"] else ""
+        mark = "  ← finding" if _counts(page) else "  (excused)" if page["findings"] else ""
         yield (
             f"  {_name(page):<{width}}  {page['p50']:>7.0f} {page['p95']:>7.0f} {page['cpu']:>6.0f}"
             f"  {page['queries']:>7}"
@@ -42,7 +46,7 @@ def lines(found: Found, *, plans: bool = False) -> Iterator[str]:
         if plans:
             for query in page["plans"]:
                 yield from _query(query)
-    wrong = [page for page in pages if page["findings"]]
+    wrong = [page for page in pages if _counts(page)]
     if pages:
         slowest = max(pages, key=lambda page: float(page["p95"]))
         yield f"slowest page: {_name(slowest)}, {slowest['p95']:.0f} ms at p95"
@@ -54,6 +58,10 @@ def lines(found: Found, *, plans: bool = False) -> Iterator[str]:
         for query in page["plans"]:
             if query["findings"]:
                 yield from _query(query)
+    for page in pages:
+        if page["findings"] and page["excused"]:
+            yield f"excused: {_name(page)}: {'; '.join(dict.fromkeys(page['findings']))}"
+            yield f"    {page['excused']}"
     for name in found["not_measured"]:
         yield f"  not measured: the page “{name}” is in no line of sandbox/bench/addresses.py"
 

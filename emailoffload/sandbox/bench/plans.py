@@ -27,9 +27,12 @@ class Limits:
 
     scan: int = 10_000
     """Rows of a table that is read from end to end."""
+    counted: int = 21_000
+    """Rows that a query reads whose LIMIT stops it in time: a count up to a cap reads 10,000, and these once more."""
     examined: int = 250_000
     """Rows that one query reads in whatever way. The search for a text reads the newest 200,000 mails, on purpose."""
-    offset: int = 1000
+    offset: int = 10_000
+    """Rows that are skipped. A page number is bounded by the cap of counts."""
     queries: int = 60
     """Queries of a page."""
     page_ms: float = 300.0
@@ -104,10 +107,11 @@ def judge(query: Query, limits: Limits) -> None:
         f"{table}: {access}{f' {key}' if key else ''} ~{rows:,}" for table, access, key, rows in steps
     )
     query.examined = _examined(connection, query)
+    limited = "LIMIT" in query.sql
     for table, access, key, rows in steps:
         # What is in angle brackets is a result that the server keeps meanwhile; how it came about has lines of its own.
         whole = access in {"ALL", "index"} and not table.startswith("<")
-        if whole and rows > limits.scan:
+        if whole and rows > limits.scan and not (limited and query.examined <= limits.counted):
             how = f"the index {key}" if access == "index" else "the table"
             query.findings.append(f"full scan: reads {how} of {table} from end to end, about {rows:,} rows")
     if query.examined > limits.examined:

@@ -298,6 +298,13 @@ def _figures(plan: Plan) -> Iterator[Statement]:
         " FROM emailoffload_leftrow GROUP BY 1, 2, 3, 4, 5",
     )
     yield (
+        "sums of hourly counts",
+        "INSERT INTO emailoffload_countsum (kind, unit, begins, source, company_id, `key`, number) SELECT kind, 'hour',"
+        " hour, source, 0, `key`, SUM(number) FROM emailoffload_hourcount GROUP BY kind, hour, source, `key` UNION ALL"
+        " SELECT kind, 'day', TIMESTAMP(DATE(hour)), source, company_id, `key`, SUM(number) FROM emailoffload_hourcount"
+        " GROUP BY kind, DATE(hour), source, company_id, `key`",
+    )
+    yield (
         "hours of reputation",
         "INSERT INTO emailoffload_reputationhour (hour, identity, company_id, sends, deliveries, permanent_bounces,"
         " transient_bounces, complaints, rejects) SELECT hour, 'learn.example.org', company_id,"

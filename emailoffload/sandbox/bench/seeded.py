@@ -32,6 +32,12 @@ OPTIONS: Final = (
 )  # fmt: skip
 """A server that has something to work with: at its defaults MariaDB keeps 128 MB in memory."""
 
+SHOWN: Final = (
+    "DATABASE_URL", "MOODLE_DATABASE_URL", "MOODLE_WWWROOT", "OFFLOAD_DATA_DIR", "OFFLOAD_ENV_FILE", "AWS_REGION",
+    "AWS_ENDPOINT_URL_SESV2", "AWS_ENDPOINT_URL_SQS", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+)  # fmt: skip
+"""The settings with which the product shows a private one."""
+
 
 class Refused(RuntimeError):
     """It cannot be done here; the text says why and what to do."""

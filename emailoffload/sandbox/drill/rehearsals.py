@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django.conf import settings
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -123,8 +124,12 @@ def _when(stage: Stage, notes: Notes, mails: list[Owed], *, at_once: bool) -> No
         return
     first, last = (moment.timestamp() - mails[0].due for moment in (moments[0], moments[-1]))
     deadline = stage.pace.deadline
-    span = f"{first:.1f}" if last - first < 0.1 else f"{first:.1f} to {last:.1f}"
-    seen = _("%(span)s s after they were due") % {"span": span}
+    times = {"first": number_format(first, 1), "last": number_format(last, 1)}
+    seen = (
+        _("%(first)s s after they were due")
+        if last - first < 0.1
+        else _("%(first)s to %(last)s s after they were due")
+    ) % times
     if at_once:
         notes.check(
             what, _("without waiting for the deadline of %(n)s s") % {"n": deadline}, seen, last < deadline

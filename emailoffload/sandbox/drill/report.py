@@ -163,7 +163,8 @@ def _lines(report: Report) -> Iterator[str]:
         yield ""
     yield from _section(_("What the times mean on your site"), report.meaning)
     yield from _headed(_("How much faster than on your site"))
-    yield f"{_('your site'):>12} {_('here'):>8}"
+    columns = _("your site"), _("here")
+    yield f"{columns[0]:>12} {columns[1]:>8}"
     for line in report.times:
         yield f"{span(line.site):>12} {span(line.here):>8}   {line.what}"
     yield ""

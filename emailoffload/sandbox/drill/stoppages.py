@@ -73,7 +73,7 @@ def stop(stage: Stage, notes: Notes) -> None:
     notes.number(_("Moodle's rows are as before"), len(mails), stage.site.untouched(mails))
     begun = time.monotonic()
     status = stage.stop_worker()
-    seen = _("status %(n)s after %(s).0f s") % {"n": status, "s": time.monotonic() - begun}
+    seen = _("status %(n)s after %(s)d s") % {"n": status, "s": time.monotonic() - begun}
     notes.check(
         _("The worker ends by itself"),
         _("status 0"),
