@@ -27,7 +27,7 @@ pytestmark = [
 Pages = Callable[[Busy], dict[str, str]]
 NOT_A_PAGE = {
     "logout", "set-language", "saved-view-save", "saved-view-change", "email-preview-html", "event-problem-body",
-    "events-sns", "healthz", "healthz-worker",
+    "events-sns", "healthz", "healthz-worker", "readyz", "metrics",
 }  # fmt: skip
 """Buttons, frames inside a page, and what programs ask."""
 WITHOUT_LOGIN: dict[str, Pages] = {"login": lambda busy: {"login": ""}}

@@ -213,7 +213,9 @@ def faults(row: Row, role: str, response: Any) -> Iterator[str]:
     status = response.status_code
     if status != row.expected(role):
         yield f"{status}, not {row.expected(role)}"
-    if row not in PAGES or row.name.startswith(("healthz", "events-sns", "set-language")):
+    if row not in PAGES or row.name.startswith(
+        ("healthz", "readyz", "metrics", "events-sns", "set-language")
+    ):
         return
     if status == 200 and "no-store" not in response.headers["Cache-Control"]:
         yield "may be kept by a cache"

@@ -22,8 +22,8 @@ never with its value. Where the wheel is installed there is no `manage.py`: the 
 and `var` are looked for in the current folder.
 
 A secret may lie in a file of its own: `SECRET_KEY_FILE` names the file that holds `SECRET_KEY`, and so on for every
-setting that is marked as a secret. Blanks and line ends around the value do not count. A setting that is given both ways
-is refused.
+setting that is marked as a secret. Blanks and line ends around the value do not count. A setting that is given both
+ways is refused.
 
 Two are enough to point the product at a real site: `MOODLE_DATABASE_URL` and `MOODLE_WWWROOT`. Without
 `MOODLE_DATABASE_URL` everything works on the sample Moodle and the local SES.
@@ -57,7 +57,11 @@ def page() -> str:
         parts.append(f"\n## {section}\n")
         for spec in specs:
             default = f"`{spec.default}`" if spec.default else "none"
-            secret = f" It is a secret; `{spec.name}{env.FILE_SUFFIX}` may name a file that holds it." if spec.secret else ""
+            secret = (
+                f" It is a secret; `{spec.name}{env.FILE_SUFFIX}` may name a file that holds it."
+                if spec.secret
+                else ""
+            )
             parts.append(
                 f"\n### {spec.name}\n\n{spec.meaning}{secret}\n\n"
                 f"Default: {default}. Example: `{spec.name}={spec.example}`\n"
