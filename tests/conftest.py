@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import botocore.session
@@ -101,6 +102,38 @@ def grant_moodle_account(server: mariadb.Server, database: str) -> None:
     connection.close()
 
 
+def make_own_accounts(server: mariadb.Server) -> None:
+    """Give the suite's own accounts exactly what docs/security.md says: one may run the product, one may upgrade it."""
+    from emailoffload.actions.setup.databases import grant
+
+    suite, others = r"`test\_offload%`", "`offload%`"
+    for (user, password), to_upgrade in (
+        (test_settings.APP_ACCOUNT, False),
+        (test_settings.UPGRADE_ACCOUNT, True),
+    ):
+        account = f"'{user}'@'localhost'"
+        server.run(f"CREATE OR REPLACE USER {account} IDENTIFIED BY '{password}'")
+        server.run(grant(suite, account, to_upgrade=to_upgrade))
+        server.run(grant(others, account))
+
+
+@contextmanager
+def upgrading() -> Iterator[None]:
+    """Be the account that may upgrade our database for a block."""
+    connection = connections["default"]
+    kept = dict(connection.settings_dict)
+    connection.close()
+    connection.settings_dict["USER"], connection.settings_dict["PASSWORD"] = test_settings.UPGRADE_ACCOUNT
+    try:
+        yield
+    finally:
+        connection.close()
+        connection.settings_dict["USER"], connection.settings_dict["PASSWORD"] = (
+            kept["USER"],
+            kept["PASSWORD"],
+        )
+
+
 def _rows(connection: Any, sql: str) -> list[tuple[Any, ...]]:
     cursor = connection.cursor()
     cursor.execute(sql)
@@ -130,26 +163,23 @@ def undo(server: mariadb.Server) -> Changes:
 @pytest.fixture(scope="session")
 def django_db_setup(server: mariadb.Server, undo: Changes, django_db_blocker: Any) -> Iterator[None]:
     """Our database is created by migrations; Moodle's is the restored real site, under its own account."""
-    user, password = test_settings.APP_ACCOUNT
-    server.run(
-        f"CREATE OR REPLACE USER '{user}'@'localhost' IDENTIFIED BY '{password}';"
-        f"GRANT ALL ON `test\\_offload%`.* TO '{user}'@'localhost';"
-        f"GRANT ALL ON `offload%`.* TO '{user}'@'localhost'"
-    )
+    make_own_accounts(server)
     server.restore_site(test_settings.MOODLE_DATABASE)
     server.restore_site(PRISTINE)
     grant_moodle_account(server, test_settings.MOODLE_DATABASE)
     with django_db_blocker.unblock():
-        config = setup_databases(verbosity=0, interactive=False, aliases=["default"])
-        undo.keep_default()
-        _ids_of_an_older_site()
+        with upgrading():
+            config = setup_databases(verbosity=0, interactive=False, aliases=["default"])
+            undo.keep_default()
+            _ids_of_an_older_site()
     undo.since_last_look(test_settings.MOODLE_DATABASE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TransactionTestCase, "_fixture_teardown", lambda case: undo.restore_default())
         yield
     with django_db_blocker.unblock():
         connections.close_all()
-        teardown_databases(config, verbosity=0)
+        with upgrading():
+            teardown_databases(config, verbosity=0)
 
 
 def _ids_of_an_older_site() -> None:

@@ -8,6 +8,9 @@ from tests import mariadb
 SERVER = mariadb.shared()
 MOODLE_DATABASE = "moodle"
 APP_ACCOUNT = ("offload", "offload-password")
+"""May run the product on the suite's database, and no more; on databases that a test makes it may upgrade too."""
+UPGRADE_ACCOUNT = ("offload_upgrade", "upgrade-password")
+"""May do what docs/security.md names for `migrate`, and no more."""
 MOODLE_ACCOUNT = ("offload_moodle", "moodle-password")
 
 # Not yet in the environment: the tests' own processes shall inherit it, xdist's workers shall not (conftest.py).

@@ -17,6 +17,7 @@ from django.db import connection, connections
 from django_q.models import OrmQ
 from django_q.tasks import async_task
 
+from emailoffload.actions.setup.databases import grant
 from emailoffload.outbox.switches import Pause, set_pause
 from tests import settings as test_settings
 from tests.fake_ses import FakeSes
@@ -47,7 +48,7 @@ def own(second: Second) -> Second:
     user, password = test_settings.APP_ACCOUNT
     second.server.run(
         f"CREATE OR REPLACE USER '{user}'@'localhost' IDENTIFIED BY '{password}';"
-        f"GRANT ALL ON `{NAME}`.* TO '{user}'@'localhost'"
+        + grant(NAME, f"'{user}'@'localhost'", to_upgrade=False)
     )
     return second
 

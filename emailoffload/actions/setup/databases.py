@@ -16,6 +16,10 @@ from offloadsite import env
 _SUFFIX = "config_plugins"
 """A table that every Moodle has."""
 _PROBE = "offload_setup_probe"
+TO_RUN = ("SELECT", "INSERT", "UPDATE", "DELETE")
+"""What web server, worker and commands need on our own database."""
+TO_UPGRADE = ("CREATE", "ALTER", "DROP", "INDEX", "REFERENCES")
+"""What `migrate` needs on it beside that."""
 
 
 class Unusable(Exception):
@@ -166,8 +170,17 @@ def statements_for_ours(address: Address, client: str) -> list[str]:
     return [
         f"CREATE DATABASE IF NOT EXISTS `{address.name}` CHARACTER SET utf8mb4;",
         f"CREATE USER {account} IDENTIFIED BY 'the password that you enter here';",
-        f"GRANT ALL PRIVILEGES ON `{pattern}`.* TO {account};",
+        grant(f"`{pattern}`", account) + ";",
     ]
+
+
+def grant(database: str, account: str, *, to_upgrade: bool = True) -> str:
+    """The statement that gives an account what it needs on our own database, both as SQL names them.
+
+    `to_upgrade`: with what `migrate` needs. No other privilege is needed by anything (docs/security.md).
+    """
+    privileges = TO_RUN + TO_UPGRADE if to_upgrade else TO_RUN
+    return f"GRANT {', '.join(privileges)} ON {database}.* TO {account}"
 
 
 def _connect(address: Address) -> BaseDatabaseWrapper:

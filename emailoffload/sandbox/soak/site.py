@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import MySQLdb
 from MySQLdb.connections import Connection
 
+from emailoffload.actions.setup.databases import grant
 from emailoffload.sandbox.bench.stage import ACCOUNT, MOODLE, OURS, PASSWORD, Stage
 from emailoffload.sandbox.soak.crons import QUEUE, REMINDERS
 from emailoffload.sandbox.soak.journal import Mail
@@ -82,9 +83,10 @@ BIRTHS = (
 
 def accounts(made: Stage) -> dict[str, str]:
     """Make the least-privileged accounts; returns the environment that uses them."""
+    ours = grant(OURS, f"'{OURSELVES}'@'localhost'")
     made.server.run(
         f"CREATE OR REPLACE USER '{OURSELVES}'@'localhost' IDENTIFIED BY '{PASSWORD}';"
-        f"GRANT ALL PRIVILEGES ON {OURS}.* TO '{OURSELVES}'@'localhost';"
+        f"{ours};"
         f"CREATE OR REPLACE USER '{SITE}'@'localhost' IDENTIFIED BY '{PASSWORD}';"
         f"GRANT ALL PRIVILEGES ON {MOODLE}.* TO '{SITE}'@'localhost'"
     )
