@@ -15,6 +15,7 @@ from emailoffload.outbox.models import (
     Shadow,
     State,
 )
+from emailoffload.outbox.persons import ErasedPerson
 from emailoffload.outbox.reconciliation import ReconcileFinding
 from emailoffload.policy.models import CopyRule, GroupCompany, RoutingRule, SensitiveTemplate
 
@@ -28,6 +29,7 @@ __all__ = [
     "CopyRule",
     "CountSum",
     "Email",
+    "ErasedPerson",
     "Event",
     "EventProblem",
     "GroupCompany",

@@ -95,6 +95,8 @@ class Claim(models.Model):
     note = models.CharField(_("note"), max_length=255, blank=True)
     fallback = models.CharField(_("when the cloud fails"), max_length=6, default="moodle")
     """moodle, smtp or hold: the policy that held when it was claimed."""
+    forgotten_at = models.DateTimeField(_("name and address erased"), null=True, blank=True)
+    """When the user's name and address were emptied (`worker.privacy`); the claim itself stays on record."""
 
     class Meta:
         verbose_name = _("claim")
@@ -104,10 +106,20 @@ class Claim(models.Model):
             models.Index(fields=["source", "row_id"], name="claim_row"),
             models.Index(fields=["state", "created_at"], name="claim_state"),
             models.Index(fields=["user_id", "-id"], name="claim_user"),
+            # Those that are still to be emptied, in the order of their ids.
+            models.Index(fields=["forgotten_at"], name="claim_forgotten"),
         ]
 
     def __str__(self) -> str:
         return f"{self.source} {self.row_id}"
+
+
+class Forgotten(models.TextChoices):
+    """Why names and addresses were erased."""
+
+    RETENTION = "retention", _("kept for long enough")
+    REQUEST = "request", _("somebody asked for it")
+    MOODLE = "moodle", _("Moodle deleted the user")
 
 
 class Email(models.Model):
@@ -166,6 +178,11 @@ class Email(models.Model):
     complained_at = models.DateTimeField(_("complained"), null=True, blank=True)
     erased_at = models.DateTimeField(_("content erased"), null=True, blank=True)
     """When what the mail said was erased; the email itself stays on record."""
+    forgotten_at = models.DateTimeField(_("name, address and subject erased"), null=True, blank=True)
+    """When name, address, subject and what others said of it were emptied; ids, states and times stay."""
+    forgotten_because = models.CharField(
+        _("why they were erased"), max_length=10, choices=Forgotten, blank=True, default="", db_default=""
+    )
 
     class Meta:
         verbose_name = _("email")
