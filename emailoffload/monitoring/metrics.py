@@ -100,8 +100,13 @@ def render(accept: str) -> tuple[bytes, str]:
     return body, content_type
 
 
-def forget() -> None:
-    """Read everything anew next time."""
+def forget_answers() -> None:
+    """Read anew next time what changes quickly, as a scrape does that comes half a minute after the last one."""
     _answers.clear()
+
+
+def forget() -> None:
+    """Read everything anew next time, as a process does that has just begun."""
+    forget_answers()
     sections.forget()
     reachable.forget()

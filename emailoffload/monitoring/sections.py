@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final, TypeVar, cast
 
 from django.conf import settings
@@ -24,7 +24,7 @@ from emailoffload.outbox import guardstate, rollups, switches
 from emailoffload.outbox.models import Claim, Email, RowError, Run
 from emailoffload.outbox.reconciliation import ReconcileFinding
 from emailoffload.outbox.states import ClaimState, EmailState
-from emailoffload.worker import alarm_conditions, reconcile_words
+from emailoffload.worker import alarm_conditions, reconcile_words, runs
 
 T = TypeVar("T")
 M = TypeVar("M", bound=models.Model)
@@ -33,9 +33,6 @@ DAY: Final = timedelta(hours=24)
 HOUR: Final = timedelta(hours=1)
 MOST, MOST_QUEUED = 10_000, 50_000
 """How far is counted."""
-PASSES: Final = (
-    "intercept", "dispatch", "recover", "fallback", "feedback", "suppressions", "reconcile", "coverage", "rollups",
-)  # fmt: skip
 OUTCOMES: Final = ("ok", "errors", "refused", "failed", "interrupted")
 NEWEST: Final = 6
 """Passes of a kind that are looked at for one that has ended: as many as there are dispatchers may be running."""
@@ -46,8 +43,6 @@ WAITING: Final = {
 VERDICTS: Final = ("ok", "warning", "problem", "unknown")
 SLOW_SECONDS: Final = 60.0
 """What changes slowly, or is made anew each minute only, is read again after so long."""
-_EARLIEST: Final = datetime(2020, 1, 1, tzinfo=UTC)
-"""No record is older."""
 
 
 def worker(now: datetime) -> Iterator[Sample]:
@@ -55,7 +50,7 @@ def worker(now: datetime) -> Iterator[Sample]:
     yield "migrations_missing", (), standing.missing_migrations()
     if last := alarm_conditions.last_sign():
         yield "worker_heartbeat_age_seconds", (), _age(last, now)
-    for kind in PASSES:
+    for kind in runs.KINDS:
         newest = Run.objects.filter(kind=kind).order_by("-id")
         found = list(newest.values_list("started_at", "finished_at", "outcome")[:NEWEST])
         if not found:
@@ -111,29 +106,13 @@ def _counted(now: datetime) -> Iterator[Sample]:
         for source, by_state in rollups.by_source(kind, first, end).items():
             for state, number in by_state.items():
                 yield f"{name}_day", (source, state), number
-        for source, number in _ever(kind, now).items():
+        # None while old hours are still being counted: a counter that leaps by all that was there before would be taken
+        # for as many new ones.
+        for source, number in (rollups.ever(kind, now) or {}).items():
             yield f"{name}_created_total", (source,), number
     for source, by_reason in rollups.by_source("left", first, end).items():
         for reason, number in by_reason.items():
             yield "left_to_moodle_day", (source, reason), number
-
-
-def _ever(kind: str, now: datetime) -> dict[str, int]:
-    """How many there ever were, by source. Nothing while old hours are still being counted: a counter that leaps by
-    all that was there before would be taken for as many new ones."""
-    if rollups.counted_from() is not None:
-        return {}
-    # In days gone by nothing begins any more: they are added up once a day.
-    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    cut = today - DAY
-    found = Counter(
-        _kept(f"{kind} before {cut:%Y-%m-%d}", lambda: _totals(kind, _EARLIEST, cut), DAY.total_seconds())
-    )
-    return found + Counter(_totals(kind, cut, now + HOUR))
-
-
-def _totals(kind: str, start: datetime, end: datetime) -> dict[str, int]:
-    return {source: sum(by_key.values()) for source, by_key in rollups.by_source(kind, start, end).items()}
 
 
 def ses(now: datetime) -> Iterator[Sample]:
@@ -212,7 +191,6 @@ SECTIONS: Final[dict[str, Section]] = {
     "worker": worker, "outbox": outbox, "counts": counts, "ses": ses, "events": events, "reputation": reputation,
     "alarms": alarms,
 }  # fmt: skip
-MOST_KEPT: Final = 20
 _memory: dict[str, tuple[float, object]] = {}
 
 
@@ -221,15 +199,12 @@ def forget() -> None:
     _memory.clear()
 
 
-def _kept(name: str, read: Callable[[], T], seconds: float = SLOW_SECONDS) -> T:
-    """What `read` returned, for so long; the same process reads it again afterwards."""
+def _kept(name: str, read: Callable[[], T]) -> T:
+    """What `read` returned, for SLOW_SECONDS; the same process reads it again afterwards."""
     at, value = _memory.get(name, (0.0, None))
-    if value is not None and time.monotonic() - at < seconds:
+    if value is not None and time.monotonic() - at < SLOW_SECONDS:
         return cast("T", value)
     fresh = read()
-    if len(_memory) > MOST_KEPT:
-        # Days that are over.
-        _memory.clear()
     _memory[name] = (time.monotonic(), fresh)
     return fresh
 

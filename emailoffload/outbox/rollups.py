@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
-from typing import Literal
+from typing import Any, Literal
 
 from django.db.models import QuerySet, Sum
 from django.utils import timezone
@@ -121,8 +121,30 @@ def counted_from() -> datetime | None:
     return _fact("from")
 
 
+def ever(kind: str, now: datetime) -> dict[str, int] | None:
+    """How many of `kind` (email, claim) there ever were, by source; it costs the same after ten years.
+
+    None: not known, since hours of the past are still being counted.
+    """
+    added = _state().get("before")
+    if added is None:
+        return None
+    found = Counter(added[kind])
+    found.update(numbers(kind, datetime.fromisoformat(added["day"]), now + HOUR))
+    return dict(found)
+
+
+def numbers(kind: str, start: datetime, end: datetime) -> dict[str, int]:
+    """How many of `kind` began in the period, by source."""
+    return {source: sum(by_key.values()) for source, by_key in by_source(kind, start, end).items()}
+
+
+def _state() -> dict[str, Any]:
+    return State.objects.filter(name=STATE).values_list("value", flat=True).first() or {}
+
+
 def _fact(name: str) -> datetime | None:
-    value = State.objects.filter(name=STATE).values_list("value", flat=True).first() or {}
+    value = _state()
     return datetime.fromisoformat(value[name]) if value.get(name) else None
 
 

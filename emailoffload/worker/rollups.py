@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
@@ -25,7 +26,7 @@ from django.utils.translation import gettext as _
 
 from emailoffload.outbox import counting, hourchanges, rollups, shared
 from emailoffload.outbox.counting import HOUR, Hour
-from emailoffload.outbox.figures import KINDS, HourCount, LeftRow
+from emailoffload.outbox.figures import CLAIMS, EMAILS, KINDS, HourCount, LeftRow
 from emailoffload.outbox.models import Claim, Email, State
 from emailoffload.outbox.states import ClaimState
 from emailoffload.worker import lease, runs, stopping
@@ -37,6 +38,8 @@ WALKED = timedelta(days=35)
 """How far back hours are compared with their rows again and again: at most 840, one a minute, in fourteen hours."""
 SLOW_SECONDS, REST = 1.0, 10
 """An hour whose count took that long rests for ten times as long, so that a peak costs a tenth of one core at most."""
+EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
+"""No record is older."""
 RECENT = timedelta(hours=2)
 """Hours that begin later than this ago are counted first in every pass."""
 
@@ -149,7 +152,7 @@ class _Work:
     """One pass under its lease. What is remembered from pass to pass is in `rollups.STATE`.
 
     `until`: all that changed before is counted. `from`: the first walk has come down to this hour. `walk`: the next
-    hour to be compared lies before this one. `stopped`: where the last pass had to leave noted hours over. `slow`: when
+    hour to be compared lies before this one. `before`: how many there were before a day, once all are counted. `stopped`: where the last pass had to leave noted hours over. `slow`: when
     large hours were counted, and until when they rest.
     """
 
@@ -168,10 +171,12 @@ class _Work:
         newest = hourchanges.hour_of(now) + HOUR
         if rebuild or "walk" not in self._memory:
             self._memory |= {"walk": newest.isoformat(), "from": newest.isoformat()}
+            self._memory.pop("before", None)
         self._count(now)
         if not self.result.left:
             self._walk(now, newest)
         self.result.building = "from" in self._memory
+        self._add_up(now)
         shared.put(rollups.STATE, self._memory)
 
     def _go_on(self) -> bool:
@@ -242,6 +247,24 @@ class _Work:
             self._memory.pop("from", None)
             at = newest
         self._memory["walk"] = at.isoformat()
+
+    def _add_up(self, now: datetime) -> None:
+        """Remember how many there were before yesterday, when nothing begins any more: nobody adds up years again."""
+        if self.result.building:
+            return
+        day = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+        known = None if self.result.repaired else self._memory.get("before")
+        if known and datetime.fromisoformat(known["day"]) == day:
+            return
+        first = datetime.fromisoformat(known["day"]) if known else EARLIEST
+        if first > day:  # a clock was set back
+            known, first = None, EARLIEST
+        added: dict[str, Any] = {"day": day.isoformat()}
+        for kind in (EMAILS, CLAIMS):
+            numbers = Counter(known[kind] if known else {})
+            numbers.update(rollups.numbers(kind, first, day))
+            added[kind] = dict(numbers)
+        self._memory["before"] = added
 
     def _compare(self, hour: Hour, now: datetime, building: bool) -> None:
         if hour.frozen(now):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -19,6 +19,10 @@ from emailoffload.outbox.models import Lease, Run
 from emailoffload.worker.lease import holder_name
 
 log = logging.getLogger(__name__)
+KINDS: Final = (
+    "intercept", "dispatch", "recover", "fallback", "feedback", "suppressions", "reconcile", "coverage", "rollups",
+)  # fmt: skip
+"""Every kind of pass that the worker does by itself; `/metrics` tells of each."""
 KEEP_ROUTINE = 1000
 """Passes of a kind that ended well and claimed nothing: this many stay, older ones go."""
 KEEP_DAYS = 30

@@ -24,7 +24,7 @@ from emailoffload.monitoring import families, metrics, reachable, sections
 from emailoffload.outbox import shared, switches
 from emailoffload.outbox.models import Lease, RowError
 from emailoffload.outbox.states import EmailState
-from emailoffload.worker import alarm_conditions, rollups
+from emailoffload.worker import alarm_conditions, rollups, runs
 from tests.dashboard.factories import make_email, make_run, make_suppression
 from tests.queries import counted
 
@@ -232,7 +232,7 @@ def test_nothing_in_it_names_a_person(machine: Client) -> None:
 def test_a_scrape_costs_as_many_queries_whatever_there_is_and_few(machine: Client, settings: Any) -> None:
     settings.SES_EVENTS_QUEUE_URL = "https://sqs.eu-west-1.amazonaws.com/1/q"
     rollups.run()
-    for kind in sections.PASSES:
+    for kind in runs.KINDS:
         make_run(kind)
     scrape(machine)
     with counted() as few:

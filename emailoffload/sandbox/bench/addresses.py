@@ -5,7 +5,7 @@ A page that is missing here is a finding of `bench pages`, so that none is forgo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -17,6 +17,7 @@ from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, r
 from django.utils.http import urlencode
 
 from emailoffload.feedback.models import Event, EventProblem, Suppression
+from emailoffload.monitoring import metrics, readiness
 from emailoffload.outbox.models import AuditEntry, Content, Email, Run
 from emailoffload.sandbox.bench.seed_plan import Plan
 
@@ -35,6 +36,8 @@ COMING: Final = (
     "it runs the decisions of a pass for one user, and Moodle's table of reminders has no index on users; beyond"
     " a million rows it is shown only to those who ask for it"
 )
+SCRAPE_MS: Final = 50.0
+"""What a scrape of `/metrics` may take, and an answer of `/readyz`: they are asked for all day long."""
 TEXT: Final = "zzz nobody is called this"
 """A text that no mail has: the worst one to search for."""
 
@@ -54,6 +57,12 @@ class Address:
     """Why what is found against it does not count: it is known, and somebody has to ask for it on purpose."""
     lines: int = 0
     """For a file: so many lines of it are read. It is asked for by POST."""
+    limit_ms: float = 0.0
+    """What it may take, where that is less than any page may."""
+    also: int = 0
+    """A status that is an answer too, although it is no success."""
+    anew: Callable[[], None] | None = None
+    """Called before each request: makes a page forget the answer that it gives again within a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +163,9 @@ def _overview(seen: Examples) -> Iterator[Address]:
     yield _at("pause")
     yield _at("healthz")
     yield _at("healthz-worker")
-    yield _at("readyz")
-    yield _at("metrics")
+    yield replace(_at("readyz"), limit_ms=SCRAPE_MS, also=503, anew=readiness.forget)
+    yield replace(_at("metrics"), limit_ms=SCRAPE_MS, anew=metrics.forget_answers)
+    yield replace(_at("metrics", "the first of a process"), anew=metrics.forget)
 
 
 def _emails(seen: Examples) -> Iterator[Address]:
