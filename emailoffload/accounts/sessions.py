@@ -16,6 +16,8 @@ from django.utils import timezone
 
 STARTED: Final = "offload_started"
 USED: Final = "offload_used"
+USE_HEADER: Final = "Offload-Use"
+"""What a template has htmx send along where a person asks, and not a page that keeps itself fresh."""
 ENDED: Final = "_offload_session_ended"
 ANONYMOUS: Final = frozenset({"/healthz", "/healthz/worker", "/readyz", "/metrics"})
 """Pages that answer without our database, and never ask who somebody is."""
@@ -35,6 +37,8 @@ def is_use(request: HttpRequest) -> bool:
         return True
     if request.headers.get("X-Requested-With") == "fetch":
         return False
+    if USE_HEADER in request.headers:
+        return True
     return "HX-Request" not in request.headers or "HX-Boosted" in request.headers
 
 

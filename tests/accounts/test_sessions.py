@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.db import connection
@@ -77,6 +78,26 @@ def test_a_page_that_keeps_itself_fresh_keeps_nobody_logged_in(
     assert client.session[sessions.USED] == used
     assert is_in(client)
     assert client.session[sessions.USED] > used
+
+
+def test_filtering_a_list_is_use_although_only_a_part_of_the_page_is_asked_for(client: Client) -> None:
+    shift(client, offload_used=600)
+    used = client.session[sessions.USED]
+    client.get("/emails/?state=failed", headers={"HX-Request": "true", sessions.USE_HEADER: "1"})
+    assert client.session[sessions.USED] > used
+
+
+def test_in_templates_what_a_person_asks_for_is_marked_as_use_and_what_asks_by_itself_is_not() -> None:
+    tags = [
+        tag
+        for page in (settings.BASE_DIR / "templates").rglob("*.html")
+        for tag in re.findall(
+            r"<[^<]*?\bhx-get=(?:{[{%].*?[%}]}|[^<>]|<[^<>]*>)*>", page.read_text(), re.DOTALL
+        )
+    ]
+    assert {"every " in tag for tag in tags} == {True, False}
+    for tag in tags:
+        assert (sessions.USE_HEADER in tag) is ("every " not in tag), tag
 
 
 def test_a_part_of_a_page_asked_for_after_the_end_leads_the_whole_page_to_the_login(client: Client) -> None:
