@@ -153,7 +153,7 @@ class _Work:
 
     `until`: all that changed before is counted. `from`: the first walk has come down to this hour. `walk`: the next
     hour to be compared lies before this one. `stopped`: where the last pass had to leave noted hours over. `slow`: when
-    large hours were counted, and until when they rest. `before`: how many there were before a day, once all are counted.
+    large hours were counted, and until when they rest. `before`: how many there were before a day.
     """
 
     def __init__(self, held: lease.Held, until: float, result: RollupsResult) -> None:
