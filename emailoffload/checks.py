@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from django.core.checks import CheckMessage, Error, Warning, register
 
 INTERCEPT_PERIOD = 240
 """Seconds between two passes of the interceptor (its schedule is `*/4`)."""
+PRELOADED_FROM = 31536000
+"""HSTS_SECONDS from which on browsers put a name on their list."""
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -102,6 +105,17 @@ def exposure(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[Che
                 id="emailoffload.W005",
             )
         )
+    preloadable = settings.SECURE_HSTS_INCLUDE_SUBDOMAINS and settings.SECURE_HSTS_SECONDS >= PRELOADED_FROM
+    if settings.SECURE_HSTS_PRELOAD and not preloadable:
+        found.append(
+            Warning(
+                "HSTS_PRELOAD is on, but browsers list no name without HSTS_SUBDOMAINS, SECURE_HTTPS and a year of "
+                "HSTS_SECONDS.",
+                hint=f"Set HSTS_SUBDOMAINS=on and HSTS_SECONDS={PRELOADED_FROM} if every name below the dashboard's "
+                "speaks https; else leave HSTS_PRELOAD out.",
+                id="emailoffload.W010",
+            )
+        )
     return found
 
 
@@ -143,3 +157,17 @@ def logins(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[Check
             )
         )
     return found
+
+
+@register("emailoffload")
+def carriers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """What shall carry triggers is installed; whether its server answers, `doctor` says."""
+    if settings.BROKER != "redis" or find_spec("redis") is not None:
+        return []
+    return [
+        Error(
+            "BROKER is redis, but the package redis is not installed: triggers can only go through our database.",
+            hint="Install it with `pip install --require-hashes -r requirements-redis.lock`, or leave out BROKER.",
+            id="emailoffload.E005",
+        )
+    ]

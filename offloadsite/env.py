@@ -136,6 +136,25 @@ def addresses(value: str) -> list[str]:
     return found
 
 
+def redis_address(value: str) -> str:
+    """The address of a Redis server, as its clients write it; nothing in it is changed."""
+    value = value.strip()
+    parts = urlsplit(value)
+    if parts.scheme not in {"redis", "rediss", "unix"} or not (
+        parts.path if parts.scheme == "unix" else parts.hostname
+    ):
+        raise Malformed("expected an address that starts with redis://, rediss:// (TLS) or unix://")
+    return value
+
+
+def queue_name(value: str) -> str:
+    """A name that fits into keys and logs."""
+    value = value.strip()
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", value, re.ASCII):
+        raise Malformed("expected letters, digits, hyphens and underscores, at most 60")
+    return value
+
+
 def table_prefix(value: str) -> str:
     """Letters, digits and underscores: the prefix becomes part of SQL identifiers."""
     value = value.strip()
@@ -281,7 +300,7 @@ def optional(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return parse_optional
 
 
-SITE, ACCOUNTS, DATA, MOODLE, CLAIMS, SES, EVENTS, ALARMS, FALLBACK, SECURITY, WORKER, WATCH = (
+SITE, ACCOUNTS, DATA, MOODLE, CLAIMS, SES, EVENTS, ALARMS, FALLBACK, SECURITY, PRIVACY, WORKER, WATCH = (
     "The dashboard",
     "Logging in",
     "Databases",
@@ -292,6 +311,7 @@ SITE, ACCOUNTS, DATA, MOODLE, CLAIMS, SES, EVENTS, ALARMS, FALLBACK, SECURITY, W
     "Alarms",
     "When the cloud fails",
     "Keys and credentials",
+    "Privacy",
     "The worker",
     "Monitoring and logs",
 )
@@ -350,19 +370,34 @@ SPECS: tuple[Spec, ...] = (
     Spec("DISPATCH_SLOTS", whole(1, 32), "2", "Dispatchers that may run at once, over all processes and hosts.", "2", WORKER),
     Spec("DISPATCH_BUDGET_SECONDS", whole(1, 3600), "55", "How long one dispatch pass stays on for mails that fall due.", "55", WORKER),
     Spec("LEASE_SECONDS", whole(5, 3600), "60", "A pass or a mail whose holder has been silent for this long is taken over.", "60", WORKER),
+    Spec("WORKER_PROCESSES", optional(whole(3, 256)), "", "Processes that run passes, per worker; each needs about 90 MB and one connection to each database. Without it: DISPATCH_SLOTS and two more, and one for the event queue. With several worker hosts all of theirs together should be as many as that.", "8", WORKER),
+    Spec("BROKER", choice("database", "redis", "sqs"), "database", "What carries triggers (\"begin a pass\") to the workers: our database, a Redis server (REDIS_URL) or an SQS queue (BROKER_QUEUE_URL). All hosts say the same. While Redis or SQS is away triggers go through our database. docs/sizing.md says when another one than `database` helps: seldom.", "redis", WORKER),
+    Spec("REDIS_URL", optional(redis_address), "", "The Redis server, with BROKER=redis. Needs the extra `redis`.", "rediss://:secret@redis.example.org:6379/0", WORKER, secret=True),
+    Spec("BROKER_QUEUE_URL", optional(web_root), "", "The SQS queue for triggers, with BROKER=sqs: a standard queue of its own, not that of SES's events.", "https://sqs.eu-west-1.amazonaws.com/123456789012/email-offload-triggers", WORKER),
+    Spec("BROKER_NAME", queue_name, "emailoffload", "Name under which triggers are kept. Several installations that share one Redis server need one each.", "emailoffload", WORKER),
     Spec("RECONCILE_DAYS", whole(1, 60), "7", "How many days back the reconciler compares claims with Moodle's rows, every hour. Moodle keeps its own record of notifications for seven days at least.", "7", WORKER),
     Spec("METRICS_ALLOWED", networks, "127.0.0.0/8, ::1/128", "Addresses and networks, comma-separated, that may read `/metrics` and `/readyz` without a token. `none`: only the token counts. Behind a proxy of your own set TRUSTED_PROXIES too: without it no address of a request that came through a proxy is believed.", "127.0.0.0/8, ::1/128, 10.20.0.0/24", WATCH),
     Spec("METRICS_TOKEN", token, "", "With this token (`Authorization: Bearer …`) `/metrics` and `/readyz` may be read from everywhere. At least 20 characters. docs/monitoring.md shows how Prometheus is given it.", "o5YbX0t1mVwJ8kQz3nRc", WATCH, secret=True),
     Spec("LOG_FORMAT", choice("plain", "json"), "plain", "`plain`: lines for people. `json`: one JSON object a line, for a collector of logs. docs/monitoring.md lists the fields.", "json", WATCH),
     Spec("REQUEST_ID_HEADER", header_name, "", "Header in which your proxy gives each request an id, so that its log and ours can be joined. Set it only where the proxy sets or replaces that header itself. Without it we make an id for each request. Every answer has it in `X-Request-ID`.", "X-Request-ID", WATCH),
     Spec("SECRET_KEY", text, "", "Django's signing key. Without it one is generated and kept in the data folder.", "a long random text", SECURITY, secret=True),
+    Spec("SECRET_KEY_FALLBACKS", words, "", "Former values of SECRET_KEY, comma-separated, that are still believed: after a change nobody is logged out. Remove them a day later. docs/rotation.md has the steps.", "the long random text that SECRET_KEY was", SECURITY, secret=True),
     Spec("CONTENT_KEYS", words, "", "Keys that encrypt stored mails, comma-separated, the newest first; older ones stay until nothing needs them. Without it one is generated and kept in the data folder. `manage.py contentkey` makes one.", "wW3s…=", SECURITY, secret=True),
     Spec("SENSITIVE_GRACE_SECONDS", whole(0, 604800), "900", "How long after its acceptance the content of a mail with credentials is kept, so that it can be sent again. Delivery ends it sooner.", "900", SECURITY),
     Spec("SENSITIVE_UNSENT_HOURS", whole(1, 8760), "72", "How long the content of a mail with credentials is kept that failed, is uncertain, or was suppressed or cancelled, and that nobody dealt with.", "72", SECURITY),
+    Spec("RETAIN_CONTENT_DAYS", whole(0, 36500), "90", "How many days what mails say is kept after they were made; those that may still leave, and those of which nobody knows whether they left, keep it. 0: for good. docs/privacy.md explains the ladder.", "90", PRIVACY),
+    Spec("RETAIN_EVENTS_DAYS", whole(0, 36500), "90", "How many days the events of Amazon SES, unreadable messages and errors with rows of Moodle are kept. What they said of a mail stays in its state and times. 0: for good.", "90", PRIVACY),
+    Spec("RETAIN_ADDRESSES_DAYS", whole(0, 36500), "400", "How many days names, addresses and subjects are kept; then they are emptied, and the mails stay on record with ids, states and times. 0: for good.", "400", PRIVACY),
+    Spec("RETAIN_RECORDS_DAYS", whole(0, 36500), "730", "How many days mails and claims stay on record at all; hourly counts outlive them. At least 402. 0: for good.", "730", PRIVACY),
+    Spec("RETAIN_AUDIT_DAYS", whole(0, 36500), "1095", "How many days the audit log is kept. 0: for good.", "1095", PRIVACY),
+    Spec("RETAIN_DELETED_USER_DAYS", whole(0, 36500), "30", "How many days after we first saw that Moodle has deleted a user their names, addresses, subjects and mails are erased here. 0: they go with all others'.", "30", PRIVACY),
     Spec("DEBUG", boolean, "off", "Django's debug mode. Never on a real site.", "off", SECURITY),
     Spec("ALLOWED_HOSTS", words, "localhost,127.0.0.1,[::1]", "Host names under which the dashboard is reached.", "offload.example.org", SITE),
     Spec("CSRF_TRUSTED_ORIGINS", words, "", "Origins, with scheme, that forms may be posted from when the dashboard is behind a proxy.", "https://offload.example.org", SITE),
-    Spec("SECURE_HTTPS", boolean, "off", "The dashboard is reached by https only: secure cookies, HSTS, redirect from http.", "on", SITE),
+    Spec("SECURE_HTTPS", boolean, "off", "The dashboard is reached by https only: secure cookies, redirect from http, and HSTS as HSTS_SECONDS says.", "on", SITE),
+    Spec("HSTS_SECONDS", whole(0, 63072000), "31536000", "With SECURE_HTTPS: how long browsers refuse to reach the dashboard's own host name by http (Strict-Transport-Security). They cannot be told otherwise before that time: while https is being set up, 3600 is wiser. 0: not at all.", "3600", SITE),
+    Spec("HSTS_SUBDOMAINS", boolean, "off", "The same for every name below that of the dashboard. Only where all of them speak https.", "off", SITE),
+    Spec("HSTS_PRELOAD", boolean, "off", "Agree that browsers list the name as one of https only, for good (hstspreload.org). Needs HSTS_SUBDOMAINS and a year of HSTS_SECONDS; it is meant for a domain, not for a host in it.", "off", SITE),
     Spec("LOGIN_ATTEMPTS", whole(3, 100), "5", "Wrong passwords for one account from one address, after which that address is refused for that account. All accounts together get ten times as many from one address.", "5", ACCOUNTS),
     Spec("LOGIN_LOCK_MINUTES", whole(1, 1440), "15", "How long it is refused then. Wrong passwords are forgotten after the same time.", "15", ACCOUNTS),
     Spec("TRUSTED_PROXIES", whole(0, 10), "0", "How many proxies of your own stand in front of the dashboard and add the address that they were reached from to `X-Forwarded-For`. With 0 that header is not read. Set it behind a proxy: else everybody has the proxy's address, and one who guesses passwords locks out all.", "1", ACCOUNTS),

@@ -44,8 +44,9 @@ if os.environ.get("AWS_REGION"):
     os.environ.setdefault("AWS_DEFAULT_REGION", os.environ["AWS_REGION"])
 
 SECRET_KEY, _secret_problem = keys.secret_key(_values.get("SECRET_KEY", ""), DATA_DIR)
+SECRET_KEY_FALLBACKS, _former_problem = keys.former_secret_keys(_values.get("SECRET_KEY_FALLBACKS", []))
 CONTENT_KEYS, _content_problem = keys.content_keys(_values.get("CONTENT_KEYS", []), DATA_DIR)
-_problems += [text for text in (_secret_problem, _content_problem) if text]
+_problems += [text for text in (_secret_problem, _former_problem, _content_problem) if text]
 
 # --- Single sign-on is off unless a provider is named; then all that it needs must be there. ---
 OIDC_SERVER_URL: str | None = _values.get("OIDC_SERVER_URL")
@@ -55,6 +56,16 @@ if OIDC_SERVER_URL:
         for name, value in _values.items()
         if name in {"OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET", "OIDC_GROUP_MAP"} and not value
     ]
+
+# --- Triggers may go by another way than our database. ---
+BROKER: str = _values.get("BROKER", "database")
+REDIS_URL: str | None = _values.get("REDIS_URL")
+BROKER_QUEUE_URL: str | None = _values.get("BROKER_QUEUE_URL")
+_problems += [
+    env.problem(name, f"missing, while BROKER is {broker}")
+    for broker, name in (("redis", "REDIS_URL"), ("sqs", "BROKER_QUEUE_URL"))
+    if broker == BROKER and name in _values and not _values[name]
+]
 
 if _problems:
     raise ImproperlyConfigured("These settings cannot be used:\n\n" + "\n".join(_problems))
@@ -79,6 +90,12 @@ DEFAULT_FALLBACK: str = _values["DEFAULT_FALLBACK"]
 SEND_DEADLINE_SECONDS: int = _values["SEND_DEADLINE_SECONDS"]
 SENSITIVE_GRACE_SECONDS: int = _values["SENSITIVE_GRACE_SECONDS"]
 SENSITIVE_UNSENT_HOURS: int = _values["SENSITIVE_UNSENT_HOURS"]
+RETAIN_CONTENT_DAYS: int = _values["RETAIN_CONTENT_DAYS"]
+RETAIN_EVENTS_DAYS: int = _values["RETAIN_EVENTS_DAYS"]
+RETAIN_ADDRESSES_DAYS: int = _values["RETAIN_ADDRESSES_DAYS"]
+RETAIN_RECORDS_DAYS: int = _values["RETAIN_RECORDS_DAYS"]
+RETAIN_AUDIT_DAYS: int = _values["RETAIN_AUDIT_DAYS"]
+RETAIN_DELETED_USER_DAYS: int = _values["RETAIN_DELETED_USER_DAYS"]
 SES_CONFIGURATION_SET: str = _values["SES_CONFIGURATION_SET"]
 SES_EVENTS_QUEUE_URL: str | None = _values["SES_EVENTS_QUEUE_URL"]
 SNS_TOPICS: list[str] = _values["SNS_TOPICS"]
@@ -181,8 +198,12 @@ DATABASES: dict[str, dict[str, Any]] = {
 }
 MOODLE_DB_NAME: str = _values["MOODLE_DB_NAME"] or str(DATABASES["moodle"]["NAME"])
 DATABASE_ROUTERS = ["emailoffload.moodle.router.MoodleRouter"]
-# django-q2 has an index with a condition; MariaDB makes it a plain one.
-SILENCED_SYSTEM_CHECKS = ["models.W037"]
+SILENCED_SYSTEM_CHECKS = [
+    "models.W037",  # django-q2 has an index with a condition; MariaDB makes it a plain one
+    # Whether other names than ours speak https only is the site's to say: HSTS_SUBDOMAINS and HSTS_PRELOAD.
+    "security.W005",
+    "security.W021",
+]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Django ---
@@ -207,9 +228,12 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "emailoffload.monitoring.requests.RequestLog",
+    # Before all that may answer by itself: every answer has the headers, styles and refused hosts too.
+    "emailoffload.dashboard.headers.BrowserHeaders",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "csp.middleware.CSPMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -219,7 +243,6 @@ MIDDLEWARE = [
     "emailoffload.dashboard.access.LoginRequired",
     "django_htmx.middleware.HtmxMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     *(["allauth.account.middleware.AccountMiddleware"] if OIDC else []),
     "axes.middleware.AxesMiddleware",
 ]
@@ -284,18 +307,26 @@ WHITENOISE_USE_FINDERS = True  # style and script are served without `collectsta
 # --- Security ---
 SECURE_HTTPS: bool = _values["SECURE_HTTPS"]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = SECURE_SSL_REDIRECT = SECURE_HTTPS
-SECURE_HSTS_SECONDS = 31536000 if SECURE_HTTPS else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HTTPS
+SECURE_HSTS_SECONDS: int = _values["HSTS_SECONDS"] if SECURE_HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS: bool = _values["HSTS_SUBDOMAINS"]
+SECURE_HSTS_PRELOAD: bool = _values["HSTS_PRELOAD"]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if SECURE_HTTPS else None
 # Machines on this host ask these without the proxy that speaks https.
 SECURE_REDIRECT_EXEMPT = [r"^healthz(/worker)?$", r"^readyz$", r"^metrics$"]
 SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+if SECURE_HTTPS:
+    # Browsers take cookies of these names from this very host only: a sister site under the same domain, such as a
+    # Moodle that learners write pages in, cannot give anybody a session or a form's token of its choice.
+    SESSION_COOKIE_NAME = "__Host-sessionid"
+    CSRF_COOKIE_NAME = "__Host-csrftoken"
 SESSION_COOKIE_AGE = 12 * 3600
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
-SESSION_COOKIE_HTTPONLY = LANGUAGE_COOKIE_HTTPONLY = True
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = LANGUAGE_COOKIE_HTTPONLY = True
 # Not Strict: links in alarms and tickets lead here.
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = LANGUAGE_COOKIE_SAMESITE = "Lax"
-X_FRAME_OPTIONS = "SAMEORIGIN"  # the preview of a mail is a sandboxed frame of our own
+X_FRAME_OPTIONS = "DENY"  # but for what is shown in a sandboxed frame of our own: what a mail says, a message's body
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],
@@ -307,7 +338,7 @@ CONTENT_SECURITY_POLICY = {
         "frame-src": [SELF],
         "form-action": [SELF],
         "base-uri": [NONE],
-        "frame-ancestors": [SELF],
+        "frame-ancestors": [NONE],
     },
 }
 
@@ -326,11 +357,16 @@ EMAIL_TIMEOUT = SMTP_TIMEOUT_SECONDS
 
 # --- The worker: django-q2 is the trigger, never the truth (design §2) ---
 Q_CLUSTER: dict[str, Any] = {
-    "name": "emailoffload",
+    "name": _values["BROKER_NAME"],
     "label": "Worker",
     "orm": "default",
+    "broker_class": {
+        "database": None,
+        "redis": "emailoffload.worker.broker.ByRedis",
+        "sqs": "emailoffload.worker.broker.BySqs",
+    }[BROKER],
     # The pass over the event queue stays on, like the dispatchers.
-    "workers": 2 + _values["DISPATCH_SLOTS"] + bool(SES_EVENTS_QUEUE_URL),
+    "workers": _values["WORKER_PROCESSES"] or 2 + _values["DISPATCH_SLOTS"] + bool(SES_EVENTS_QUEUE_URL),
     "timeout": 600 + DISPATCH_BUDGET_SECONDS,
     "retry": 900 + DISPATCH_BUDGET_SECONDS,
     "max_attempts": 1,

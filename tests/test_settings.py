@@ -38,6 +38,11 @@ MALFORMED = {
     "DISPATCH_SLOTS": HIDDEN,
     "DISPATCH_BUDGET_SECONDS": HIDDEN,
     "LEASE_SECONDS": HIDDEN,
+    "WORKER_PROCESSES": "2",
+    "BROKER": HIDDEN,
+    "REDIS_URL": f"http://:{HIDDEN}@redis",
+    "BROKER_QUEUE_URL": f"sqs:{HIDDEN}",
+    "BROKER_NAME": f"{HIDDEN}:q",
     "DEBUG": HIDDEN,
     "SECURE_HTTPS": HIDDEN,
     "TIME_ZONE": HIDDEN,
@@ -241,3 +246,9 @@ def test_the_worker_never_ends_a_dispatcher_that_is_within_its_budget(tmp_path: 
         "print(q['retry'] > q['timeout'] > b + 60)"
     )
     assert command(tmp_path, "-c", asked, DISPATCH_BUDGET_SECONDS="3600").stdout.strip() == "True"
+
+
+@pytest.mark.parametrize(("broker", "address"), [("redis", "REDIS_URL"), ("sqs", "BROKER_QUEUE_URL")])
+def test_a_broker_without_its_address_is_refused_by_name(tmp_path: Path, broker: str, address: str) -> None:
+    done = command(tmp_path, "-c", "import offloadsite.settings", BROKER=broker)
+    assert f"{address}: missing, while BROKER is {broker}" in done.stderr

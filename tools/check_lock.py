@@ -50,9 +50,10 @@ def main() -> int:
     needed = {
         "requirements.lock": project["dependencies"],
         "requirements-oidc.lock": [*project["dependencies"], *extras["oidc"]],
+        "requirements-redis.lock": [*project["dependencies"], *extras["oidc"], *extras["redis"]],
         "requirements-dev.lock": [
             *project["dependencies"],
-            *(text for extra in ("oidc", "dev", "bench") for text in extras[extra]),
+            *(text for extra in ("oidc", "redis", "dev", "bench") for text in extras[extra]),
         ],
     }
     texts = {name: (ROOT / name).read_text() for name in needed}

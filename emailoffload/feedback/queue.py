@@ -86,12 +86,14 @@ def client() -> SQSClient:
                 user_agent="email-offload",
             )
             session = boto3.session.Session(botocore_session=botocore.session.get_session())
-            _client = (os.getpid(), session.client("sqs", region_name=_region(), config=config))
+            region = region_of(settings.SES_EVENTS_QUEUE_URL or "")
+            _client = (os.getpid(), session.client("sqs", region_name=region, config=config))
         return _client[1]
 
 
-def _region() -> str | None:
-    found = _REGION.match(settings.SES_EVENTS_QUEUE_URL or "")
+def region_of(url: str) -> str | None:
+    """The region of Amazon's that a queue's address names; None where it names none."""
+    found = _REGION.match(url)
     return (found[1] or found[2]) if found else None
 
 

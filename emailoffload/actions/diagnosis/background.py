@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
+from django_q.brokers import get_broker
 from django_q.models import Schedule
 
 from emailoffload.actions.diagnosis.finding import Found, Look, ok, problem, warning
@@ -17,6 +18,7 @@ from emailoffload.outbox import guardstate
 from emailoffload.outbox.models import Claim, Lease, Run
 from emailoffload.worker import reconcile, reconcile_findings, schedules
 from emailoffload.worker import reconcile_words as words
+from emailoffload.worker.broker import Unusable
 
 RECONCILED_WITHIN = timedelta(hours=3)
 """The reconciler starts every hour; two missed passes and a long one are no longer a busy moment."""
@@ -133,7 +135,40 @@ def reconciled() -> Found:
     )
 
 
+_CARRIERS = {"redis": "Redis", "sqs": "SQS"}
+BACKLOG = 200
+"""Triggers that may wait: about ten minutes of them. A worker that keeps up leaves a few at most."""
+
+
+def carrier() -> Found:
+    """Triggers reach the workers: what BROKER names answers, and not too many wait."""
+    name = _CARRIERS.get(settings.BROKER, "")
+    try:
+        waiting = get_broker().queue_size()
+    except Unusable as error:
+        return warning(
+            _(
+                "%(name)s cannot be used (%(error)s). Triggers go through our database until it can; no mail waits for it."
+            )
+            % {"name": name, "error": error},
+            _("Look at its server, at the way there from this host, and at REDIS_URL or BROKER_QUEUE_URL."),
+        )
+    if waiting > BACKLOG:
+        return warning(
+            ngettext("%(n)d trigger waits for a worker.", "%(n)d triggers wait for a worker.", waiting)
+            % {"n": waiting},
+            _(
+                "The workers do not keep up, or none runs with this BROKER and BROKER_NAME: look at their log. All "
+                "hosts need the same values, and the same SECRET_KEY."
+            ),
+        )
+    if name:
+        return ok(_("Triggers go through %(name)s, with our database behind it.") % {"name": name})
+    return ok(_("Triggers go through our database."))
+
+
 LOOKS = [
+    Look("worker.broker", gettext_lazy("Triggers"), carrier, ("database.migrated",)),
     Look("worker.schedules", gettext_lazy("Schedules"), scheduled, ("database.migrated",)),
     Look("worker.heartbeat", gettext_lazy("The worker"), heartbeat, ("database.migrated",)),
     Look("worker.lag", gettext_lazy("Passes in time"), lag, ("database.migrated", "worker.heartbeat")),
