@@ -10,6 +10,9 @@ from django.core.management.utils import get_random_secret_key
 
 from offloadsite import env
 
+SECRET_LENGTH = 32
+"""Characters that a signing key has at least."""
+
 
 def _stored(path: Path, fresh: str) -> str:
     """The content of `path`; created with `fresh` (mode 0600) by the first process that asks."""
@@ -31,13 +34,20 @@ def _stored(path: Path, fresh: str) -> str:
 def secret_key(given: str, data_dir: Path) -> tuple[str, str | None]:
     """Django's SECRET_KEY, and what is wrong with it if it cannot be used."""
     if given:
-        return given, None if len(given) >= 32 else env.problem(
-            "SECRET_KEY", "too short: use 32 characters or more"
+        return given, None if len(given) >= SECRET_LENGTH else env.problem(
+            "SECRET_KEY", f"too short: use {SECRET_LENGTH} characters or more"
         )
     try:
         return _stored(data_dir / "secret.key", get_random_secret_key()), None
     except OSError as error:
         return "", env.problem("OFFLOAD_DATA_DIR", f"a key cannot be kept there ({error.strerror})")
+
+
+def former_secret_keys(given: list[str]) -> tuple[list[str], str | None]:
+    """Django's SECRET_KEY_FALLBACKS, and what is wrong with them if they cannot be used."""
+    if all(len(key) >= SECRET_LENGTH for key in given):
+        return given, None
+    return [], env.problem("SECRET_KEY_FALLBACKS", f"too short: each was {SECRET_LENGTH} characters or more")
 
 
 def content_keys(given: list[str], data_dir: Path) -> tuple[list[str], str | None]:

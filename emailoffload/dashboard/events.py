@@ -283,7 +283,7 @@ class ProblemBody(access.NeedsPermission, View):
                 )
         response = HttpResponse(text, content_type="text/plain; charset=utf-8")
         response["Content-Security-Policy"] = BODY_POLICY
-        response["X-Content-Type-Options"] = "nosniff"
+        response["X-Frame-Options"] = "SAMEORIGIN"
         response["Referrer-Policy"] = "no-referrer"
         return response
 

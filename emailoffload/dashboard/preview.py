@@ -172,6 +172,7 @@ class PreviewHtml(Readable, View):
             body = opened.parts.html if self.images else still(opened.parts.html)
         response = HttpResponse(body)
         response["Content-Security-Policy"] = POLICY.format(images=_images() if self.images else "data:")
+        response["X-Frame-Options"] = "SAMEORIGIN"
         response["Referrer-Policy"] = "no-referrer"
         response["X-DNS-Prefetch-Control"] = "off"
         return response

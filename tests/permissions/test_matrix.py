@@ -37,6 +37,7 @@ from tests.permissions.matrix import (
     VIEWED,
     Row,
 )
+from tests.security.policy import FRAMES, faults_of_headers
 
 pytestmark = pytest.mark.django_db(databases=["default", "moodle"])
 WATCHED = ("emailoffload", "auth", "django_q")
@@ -213,6 +214,7 @@ def faults(row: Row, role: str, response: Any) -> Iterator[str]:
     status = response.status_code
     if status != row.expected(role):
         yield f"{status}, not {row.expected(role)}"
+    yield from faults_of_headers(response, frame=row.name in FRAMES and status == 200)
     if row not in PAGES or row.name.startswith(
         ("healthz", "readyz", "metrics", "events-sns", "set-language")
     ):

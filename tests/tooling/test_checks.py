@@ -78,6 +78,10 @@ def one_address_for_all(settings: Any) -> None:
     settings.SECURE_HTTPS = True
 
 
+def listed_too_early(settings: Any) -> None:
+    settings.SECURE_HSTS_PRELOAD, settings.SECURE_HSTS_INCLUDE_SUBDOMAINS = True, False
+
+
 def no_single_sign_on(settings: Any) -> None:
     settings.OIDC_SERVER_URL, settings.OIDC_MISSING = "https://login.example.org", ["allauth"]
 
@@ -91,6 +95,7 @@ def no_single_sign_on(settings: Any) -> None:
         (debug, "emailoffload.W004"),
         (open_to_others, "emailoffload.W005"),
         (one_address_for_all, "emailoffload.W007"),
+        (listed_too_early, "emailoffload.W010"),
         (no_single_sign_on, "emailoffload.E003"),
     ],
 )
