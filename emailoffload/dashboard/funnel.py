@@ -33,7 +33,7 @@ ACCEPTED: Final = (S.ACCEPTED, *sorted(AFTER_ACCEPTANCE))
 DELIVERED: Final = (S.DELIVERED, S.OPENED, S.CLICKED, S.COMPLAINED)
 GROUPS: Final[Mapping[str, tuple[Promise, tuple[EmailState, ...]]]] = {
     "delivered": (gettext_lazy("delivered"), (S.DELIVERED, S.OPENED, S.CLICKED)),
-    "accepted": (gettext_lazy("accepted by Amazon SES"), (S.ACCEPTED, S.DELAYED)),
+    "accepted": (gettext_lazy("accepted, no delivery known"), (S.ACCEPTED, S.DELAYED)),
     "waiting": (gettext_lazy("waiting"), (S.PREPARED, S.QUEUED, S.SENDING)),
     "other": (
         gettext_lazy("another way, or not sent"),

@@ -68,6 +68,11 @@ class Overview:
     """False: figures of some companies only, and none of the site's own records."""
     now: datetime
 
+    @property
+    def worker_alive(self) -> bool:
+        """Whether a worker shows signs of life, also where no pass has claimed anything yet."""
+        return any(card.code == "worker" and card.tone == "good" for card in self.health)
+
 
 def collect(user: scope.Person, params: QueryDict, now: datetime | None = None) -> Overview:
     """Read everything that `user` may see of what the address (`params`) asks for; a fixed number of queries."""

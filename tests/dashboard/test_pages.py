@@ -41,6 +41,13 @@ def test_overview_says_that_nothing_has_happened_yet(support: Client) -> None:
     assert "All is being taken care of" not in page, "no worker has run"
 
 
+def test_overview_says_in_the_first_minutes_that_the_worker_runs_and_only_claims_later(support: Client) -> None:
+    make_run("dispatch")
+    page = text(support, "/")
+    assert "No claiming pass yet. The worker runs" in page
+    assert "Start the worker" not in page
+
+
 def test_overview_names_what_passes_left_to_moodle_and_why(support: Client) -> None:
     make_run(counts={"seen": 10, "claimed": 4, "left": {"not_enrolled": 6}})
     page = text(support, "/")
