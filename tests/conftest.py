@@ -23,6 +23,7 @@ from xdist.scheduler import LoadScopeScheduling
 from emailoffload.sandbox.ses_server import SandboxSES
 from tests import mariadb
 from tests import settings as test_settings
+from tests.branches import Branches
 from tests.processes import ROOT
 from tests.undo import Changes
 
@@ -47,6 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
     that its tests start inherit both.
     """
     distributed = config.getoption("dist", "no") != "no" and config.getoption("tx", None)
+    if config.pluginmanager.hasplugin("_cov") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Branches())
     if not distributed:
         test_settings.SERVER.begin()
         os.environ["OFFLOAD_TEST_DATA"] = test_settings.DATA
@@ -167,11 +170,10 @@ def django_db_setup(server: mariadb.Server, undo: Changes, django_db_blocker: An
     server.restore_site(test_settings.MOODLE_DATABASE)
     server.restore_site(PRISTINE)
     grant_moodle_account(server, test_settings.MOODLE_DATABASE)
-    with django_db_blocker.unblock():
-        with upgrading():
-            config = setup_databases(verbosity=0, interactive=False, aliases=["default"])
-            undo.keep_default()
-            _ids_of_an_older_site()
+    with django_db_blocker.unblock(), upgrading():
+        config = setup_databases(verbosity=0, interactive=False, aliases=["default"])
+        undo.keep_default()
+        _ids_of_an_older_site()
     undo.since_last_look(test_settings.MOODLE_DATABASE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TransactionTestCase, "_fixture_teardown", lambda case: undo.restore_default())
