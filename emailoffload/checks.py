@@ -15,6 +15,8 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
+from emailoffload.outbox import retention
+
 INTERCEPT_PERIOD = 240
 """Seconds between two passes of the interceptor (its schedule is `*/4`)."""
 PRELOADED_FROM = 31536000
@@ -132,6 +134,12 @@ def folders(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[Chec
             id="emailoffload.W006",
         )
     ]
+
+
+@register("emailoffload")
+def privacy(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """The steps of the ladder by which personal data goes do not contradict each other."""
+    return [Error(what, hint=cure, id="emailoffload.E009") for what, cure in retention.contradictions()]
 
 
 @register("emailoffload")

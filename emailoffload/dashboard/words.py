@@ -85,6 +85,7 @@ KINDS: Final[Mapping[str, Text]] = {
     "reconcile": gettext_lazy("Reconcile"),
     "rollups": gettext_lazy("Count for the figures"),
     "coverage": gettext_lazy("Count coverage"),
+    "retention": gettext_lazy("Let go of what is old"),
 }
 RUN_OUTCOMES: Final[Mapping[str, Text]] = {
     "running": gettext_lazy("running"),

@@ -19,7 +19,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any, Literal
@@ -30,7 +30,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from emailoffload.feedback import reputation, suppression, testmail, told
-from emailoffload.feedback.fold import Folded, Sent, fold
+from emailoffload.feedback.fold import SENT_TWICE, Folded, Sent, fold
 from emailoffload.feedback.models import Event, EventProblem
 from emailoffload.feedback.parse import Parsed, Unreadable, parse
 from emailoffload.outbox import bulk, content, reported
@@ -305,6 +305,9 @@ def _apply(emails: Sequence[Email], now: datetime, counts: Received) -> None:
     """Fold all events of these locked mails into their rows."""
     by_id = {email.pk: email for email in emails}
     facts, was_noted = told.facts(by_id)
+    gone = {email.pk: told.remembered(email, facts[email.pk]) for email in emails}
+    for pk, known in gone.items():
+        facts[pk] += known
     answers = told.answers([email for email in emails if told.differ(email, facts[email.pk])])
     reports: list[tuple[Email, reported.Reported]] = []
     now_noted: set[int] = set()
@@ -315,7 +318,9 @@ def _apply(emails: Sequence[Email], now: datetime, counts: Received) -> None:
             Sent(EmailState(email.state), email.state_at, email.reason, email.detail, own, email.accepted_at),
             facts[email.pk],
         )
-        now_noted |= folded.noted
+        if gone[email.pk] and before == SENT_TWICE and not folded.reason:
+            folded = replace(folded, reason=SENT_TWICE)  # the other send's events are gone
+        now_noted |= {pk for pk in folded.noted if pk > 0}
         counts.doubles += folded.double and before != folded.reason
         reports.append((email, _report(folded)))
     changed = reported.apply(reports, now)

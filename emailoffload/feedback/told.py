@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from django.db.models import Min
 
-from emailoffload.feedback.fold import Fact
+from emailoffload.feedback.fold import BOUNCED_TRANSIENT, PERMANENT, SES_LIST, Fact, Rank, rank
 from emailoffload.feedback.models import Event, EventType
 from emailoffload.outbox.models import Attempt, Email
+from emailoffload.outbox.states import EmailState
 
 _WITHOUT_END = (EventType.OPEN, EventType.CLICK)
 
@@ -35,6 +36,38 @@ def facts(ids: Collection[int]) -> tuple[dict[int, list[Fact]], set[int]]:
     for email_id, *rest in firsts.values_list("email_id", "pk_of_one", "type", "first", "message_id"):
         found[email_id].append(Fact(*rest))
     return found, was_noted
+
+
+_COLUMNS: Final = (
+    (EventType.DELIVERY, "delivered_at", (Rank.DELIVERED,)),
+    (EventType.OPEN, "opened_at", (Rank.OPENED,)),
+    (EventType.CLICK, "clicked_at", (Rank.CLICKED,)),
+    (EventType.BOUNCE, "bounced_at", (Rank.PERMANENT, Rank.TRANSIENT)),
+    (EventType.COMPLAINT, "complained_at", (Rank.COMPLAINED,)),
+)
+"""Which column of a mail keeps the first time of which events."""
+
+
+def remembered(email: Email, facts: Collection[Fact]) -> list[Fact]:
+    """What the row of a mail tells of events that are gone by retention; nothing while they are all there.
+
+    So an event that comes a year late is folded with what is known, and takes nothing back. The facts have negative
+    ids: they are no rows.
+    """
+    found = []
+    for number, (type_, column, levels) in enumerate(_COLUMNS, 1):
+        at = getattr(email, column)
+        if at is None or any(fact.at <= at and rank(fact) in levels for fact in facts):
+            continue
+        kind = subkind = said = ""
+        if type_ == EventType.BOUNCE:
+            # A transient bounce that something outranked is no longer believed, so it left no time.
+            transient = email.state == EmailState.BOUNCED and email.reason == BOUNCED_TRANSIENT
+            kind = "transient" if transient else PERMANENT
+            subkind = "Suppressed" if email.reason == SES_LIST else ""
+            said = email.detail if email.state == EmailState.BOUNCED else ""
+        found.append(Fact(-number, type_, at, email.message_id, kind, subkind, said))
+    return found
 
 
 def differ(email: Email, facts: Iterable[Fact]) -> bool:

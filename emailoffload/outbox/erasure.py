@@ -71,10 +71,18 @@ def _erase(ids: list[int], now: datetime) -> int:
     with transaction.atomic():
         sure = _erasable(Email.objects.select_for_update().filter(pk__in=seen))
         if sure:
-            _overwrite(sure)
-            Content.objects.filter(pk__in=sure).delete()
-            Email.objects.filter(pk__in=sure).update(erased_at=now)
+            remove(sure, now)
     return len(sure)
+
+
+def remove(ids: Collection[int], now: datetime) -> None:
+    """Overwrite and delete what these mails said, sensitive or not, and note when.
+
+    Call it in the transaction that has locked the emails and seen that nobody needs their contents any more.
+    """
+    _overwrite(ids)
+    Content.objects.filter(pk__in=ids).delete()
+    Email.objects.filter(pk__in=ids, erased_at__isnull=True).update(erased_at=now)
 
 
 def _erasable(emails: QuerySet[Email]) -> list[int]:
@@ -83,7 +91,7 @@ def _erasable(emails: QuerySet[Email]) -> list[int]:
     return [pk for pk, state, lease in found if not lease and state not in ON_ITS_WAY]
 
 
-def _overwrite(ids: list[int]) -> None:
+def _overwrite(ids: Collection[int]) -> None:
     """Zeros of the same length: where a row's bytes stay in their place, the former ones are gone."""
     zeros = "zeroblob(length(body))" if connection.vendor == "sqlite" else "REPEAT(0x00, LENGTH(body))"
     numbers = ",".join(str(int(number)) for number in ids)

@@ -29,6 +29,7 @@ def wanted() -> dict[str, tuple[str, str]]:
         f"{NAME}reconcile": (f"{MODULE}.reconcile", "17 * * * *"),
         f"{NAME}coverage": (f"{MODULE}.coverage", "41 * * * *"),
         f"{NAME}logins": (f"{MODULE}.logins", "53 * * * *"),
+        f"{NAME}retention": (f"{MODULE}.retention", "9-59/10 * * * *"),
     }
     table[f"{NAME}checkup"] = (tasks.CHECKUP, "43 * * * *")
     # Also without SES's list: what is suppressed for a while ends.

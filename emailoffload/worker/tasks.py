@@ -25,6 +25,7 @@ from emailoffload.worker import reconcile as reconciler
 from emailoffload.worker import recover as recovery
 from emailoffload.worker import rollups as counting
 from emailoffload.worker import suppressions as list_keeper
+from emailoffload.worker.privacy import retention as letting_go
 
 MODULE = __name__
 CHECKUP = "emailoffload.actions.checkup.take"
@@ -129,6 +130,12 @@ def rollups() -> dict[str, Any]:
         if result.more and not (result.busy or stopping.requested()):
             _enqueue("rollups")
     return result.as_dict()
+
+
+def retention() -> dict[str, Any]:
+    """One pass that lets go of what was kept for long enough."""
+    with _in_worker():
+        return letting_go.run().as_dict()
 
 
 def suppressions(at_once: bool = False) -> dict[str, Any]:

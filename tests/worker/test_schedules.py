@@ -37,6 +37,7 @@ EXPECTED = {
     ("Email Offload: reconcile", "reconcile", "17 * * * *", -1),
     ("Email Offload: coverage", "coverage", "41 * * * *", -1),
     ("Email Offload: logins", "logins", "53 * * * *", -1),
+    ("Email Offload: retention", "retention", "9-59/10 * * * *", -1),
     ("Email Offload: checkup", "take", "43 * * * *", -1),
     ("Email Offload: dispatch 1", "dispatch", "* * * * *", -1),
     ("Email Offload: dispatch 2", "dispatch", "* * * * *", -1),
