@@ -19,8 +19,8 @@ from emailoffload.outbox.models import Lease, Run, State
 from emailoffload.worker import alarm_conditions
 from emailoffload.worker.alarm_conditions import CONDITIONS, TITLES, Seen
 from tests.dashboard.factories import make_finding
+from tests.docs.pages import first_column
 from tests.outbox.factory import queue_emails
-from tests.tooling.test_docs import first_column
 
 pytestmark = pytest.mark.django_db
 NOW = timezone.now()
