@@ -184,3 +184,22 @@ def test_mails_larger_together_than_a_server_takes_in_one_statement_are_stored(m
     assert (
         sum(len(body) for body in Content.objects.values_list("body", flat=True)) > 2 * intents.MAX_STATEMENT
     )
+
+
+def test_an_intent_that_others_store_between_every_look_and_every_write_is_left_to_them(
+    moodle: Moodle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = some(moodle, 2)
+    intents.intend(found[:1], None)
+    looks: list[int] = []
+
+    def blind(candidates: object) -> dict[int, str]:
+        looks.append(1)
+        return {}
+
+    monkeypatch.setattr(intents, "taken_by_others", blind)
+    stored = intents.intend(found, None)
+    assert len(looks) == 3
+    assert stored.claims == {}
+    assert stored.left == {each.row_id: reasons.CLAIM_IN_PROGRESS for each in found}
+    assert Claim.objects.count() == Email.objects.count() == Content.objects.count() == 1

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import DatabaseError, DataError, Error, InterfaceError, OperationalError, connections
 from django.test.utils import CaptureQueriesContext
 from hypothesis import given
 from hypothesis import strategies as st
@@ -145,6 +145,19 @@ def test_mixed_steps_and_targets_are_written_row_by_row_as_asked(moodle: Moodle,
         assert claims.values(table.source, [swap.row_id for swap in swaps]) == values(part)
 
 
+@pytest.mark.parametrize("delay", [604_800, -600, 0])
+def test_rows_of_other_times_that_move_on_by_the_same_delay_each_get_their_own(
+    moodle: Moodle, delay: int
+) -> None:
+    first = moodle.value("SELECT MIN(id) FROM mdl_reengagement_inprogress WHERE reengagement > 11")
+    table = Table("reengagement", "mdl_reengagement_inprogress", first, ())
+    moodle.execute(f"UPDATE {table.name} SET emailtime = 1900000000 + 7 * id WHERE id >= {first}")
+    swaps = table.swaps(table.rows(moodle, 20), delay)
+    assert len({swap.after[1] for swap in swaps}) == 20
+    assert claims.apply("reengagement", swaps) == {swap.row_id for swap in swaps}
+    assert claims.values("reengagement", [swap.row_id for swap in swaps]) == values(swaps)
+
+
 def test_rows_with_and_without_null_are_claimed_and_handed_back_together(moodle: Moodle) -> None:
     ids = queued(moodle, 30)
     moodle.execute(f"UPDATE mdl_email SET sent = 5, modifiedtime = 6 WHERE id IN ({ids[0]}, {ids[9]})")
@@ -246,6 +259,95 @@ def test_a_lost_connection_during_a_claim_is_reported_as_unknown(moodle: Moodle,
     with connection.execute_wrapper(cut), pytest.raises(claims.ClaimUnknown):
         claims.apply(table.source, swaps)
     assert claims.values(table.source, [swap.row_id for swap in swaps]) == values(swaps, "before")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InterfaceError("the driver has no connection"),
+        OperationalError(2000, "unknown error of the client"),
+        OperationalError(2999, "the last number of the client's"),
+        OperationalError(1053, "server shutdown in progress"),
+        OperationalError(1927, "connection was killed"),
+    ],
+    ids=str,
+)
+def test_whatever_breaks_the_connection_leaves_the_outcome_open_and_a_new_connection(
+    moodle: Moodle, monkeypatch: pytest.MonkeyPatch, error: Error
+) -> None:
+    connections["moodle"].ensure_connection()
+    monkeypatch.setattr(claims, "_apply_all", raising(error))
+    with pytest.raises(claims.ClaimUnknown) as unknown:
+        claims.apply("reengagement", [Swap(1, (0, 1, 0), (1, 2, 0))])
+    assert unknown.value.__cause__ is error
+    assert connections["moodle"].connection is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OperationalError(1999, "not the client's"), OperationalError(3000, "not the client's"), DataError()],
+    ids=str,
+)
+def test_what_the_server_refuses_is_no_open_outcome(
+    moodle: Moodle, monkeypatch: pytest.MonkeyPatch, error: Error
+) -> None:
+    monkeypatch.setattr(claims, "_apply_all", raising(error))
+    with pytest.raises(type(error)) as refused:
+        claims.apply("reengagement", [Swap(1, (0, 1, 0), (1, 2, 0))])
+    assert refused.value is error
+
+
+@pytest.mark.parametrize("code", [1213, 1205])
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_deadlock_or_a_wait_for_a_lock_is_tried_three_times(
+    moodle: Moodle, monkeypatch: pytest.MonkeyPatch, code: int, times: int
+) -> None:
+    tries: list[int] = []
+
+    def often(*args: object) -> set[int]:
+        tries.append(1)
+        if len(tries) <= times:
+            raise OperationalError(code, "try restarting transaction")
+        return {1}
+
+    monkeypatch.setattr(claims, "_apply_all", often)
+    swaps = [Swap(1, (0, 1, 0), (1, 2, 0))]
+    if times < 3:
+        assert claims.apply("reengagement", swaps) == {1}
+    else:
+        with pytest.raises(claims.RowsLocked):
+            claims.apply("reengagement", swaps)
+    assert len(tries) == 3
+
+
+def test_where_a_lock_on_rows_does_not_hold_nothing_is_written_and_it_is_said(
+    moodle: Moodle, table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swaps = table.swaps(table.rows(moodle, 5))
+    moodle.execute(f"DELETE FROM {table.name} WHERE id = {swaps[0].row_id}")
+    read = claims._read
+
+    def unlocked(*args: Any, lock: bool) -> dict[int, claims.Values]:
+        found = read(*args, lock=False)
+        if lock:
+            moodle.execute(f"UPDATE {table.name} SET {table.others[0]} WHERE id = {swaps[4].row_id}")
+        return found
+
+    monkeypatch.setattr(claims, "_read", unlocked)
+    connections["moodle"].close()
+    with pytest.raises(DatabaseError, match="4 locked rows should have been claimed, 3 were"):
+        claims.apply(table.source, swaps)
+    held = claims.values(table.source, [swap.row_id for swap in swaps[1:4]])
+    assert held == values(swaps[1:4], "before")
+
+
+def raising(error: Error) -> Any:
+    """A function that raises this."""
+
+    def fail(*args: object) -> None:
+        raise error
+
+    return fail
 
 
 def test_nothing_but_a_claim_can_write_through_our_connection(moodle: Moodle) -> None:

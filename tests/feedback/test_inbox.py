@@ -10,7 +10,7 @@ from typing import Any
 
 import hypothesis
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.utils import timezone
 from hypothesis import strategies as st
 
@@ -433,3 +433,23 @@ def test_no_address_is_in_what_an_error_report_would_show() -> None:
     taken = queue.Taken(shown.body, "handle-of-anna.ahlberg")
     assert "ahlberg" not in f"{shown!r} {parsed!r} {taken!r}"
     assert parsed.address == samples.ADDRESS
+
+
+@pytest.mark.parametrize("times", [1, inbox.COLLISIONS - 1, inbox.COLLISIONS])
+def test_an_event_that_another_process_stores_just_then_is_looked_at_again_but_not_for_ever(
+    times: int,
+) -> None:
+    tries: list[int] = []
+
+    def work() -> inbox.Received:
+        tries.append(1)
+        if len(tries) <= times:
+            raise IntegrityError(1062, "Duplicate entry")
+        return inbox.Received()
+
+    if times < inbox.COLLISIONS:
+        assert inbox._collide(work) == inbox.Received()
+    else:
+        with pytest.raises(IntegrityError):
+            inbox._collide(work)
+    assert len(tries) == min(times + 1, inbox.COLLISIONS)

@@ -122,7 +122,38 @@ def test_every_name_that_aws_gives_to_its_signing_certificates_is_known(
     assert verify(Sent(Sns(pair, url).notification())).kind == sns.NOTIFICATION
 
 
+@pytest.mark.parametrize(
+    ("arn", "also"),
+    [
+        ("arn:aws-cn:sns:cn-north-1:123456789012:t", set()),
+        (
+            "arn:aws-us-gov:sns:us-gov-east-1:123456789012:t",
+            {"sns.amazonaws.com", "sns-us-gov-west-1.amazonaws.com"},
+        ),
+    ],
+)
+def test_the_names_of_other_partitions_certificates_are_theirs(arn: str, also: set[str]) -> None:
+    topic = topics.read(arn)
+    assert topic
+    ends = f"{topic.region}.{topic.suffix}"
+    assert certificates._expected_names(topic) == {f"sns.{ends}", f"sns-signing.{ends}", f"sns-{ends}"} | also
+
+
 # --- What is not ---
+
+
+def test_while_another_post_waits_for_a_certificate_the_next_is_answered_later(
+    amazon: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certificates, "FETCH_SECONDS", 0.01)
+    with certificates._lock:
+        assert not_now(amazon) == "certificate_busy"
+    assert amazon.web.asked == []
+
+
+def test_nothing_is_fetched_but_by_https() -> None:
+    with pytest.raises(certificates.Wrong, match="certificate_scheme"):
+        certificates._fetch("http://sns.eu-west-1.amazonaws.com/SimpleNotificationService-0a.pem")
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)

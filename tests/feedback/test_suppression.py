@@ -370,3 +370,15 @@ def test_a_bounce_that_finds_its_mail_later_is_the_evidence_of_that_mail() -> No
     email = queue_email(email={"state": "accepted", "message_id": samples.MESSAGE_ID, "address": ADDRESS})
     inbox.look_again(now=now + HOUR)
     assert row().email_id == email.pk
+
+
+def test_a_new_bounce_after_the_time_of_the_old_ones_is_judged_afresh() -> None:
+    told(*(event("bounce", T0 + n * HOUR, "transient", "MailboxFull") for n in range(3)))
+    over = row()
+    assert over.until is not None
+    later = over.until + HOUR
+    told(event("bounce", later, "permanent"), now=later + HOUR)
+    over.refresh_from_db()
+    assert over.active_key is None
+    assert (row().pk, row().until, row().reason) != (over.pk, over.until, over.reason)
+    assert (row().reason, row().until) == ("bounce", None)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db.models import QuerySet
 from django.utils import timezone
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
@@ -252,3 +253,32 @@ class Life(RuleBasedStateMachine):
         self.state = new
         if self.accepted:
             assert self.email.message_id == "m" and new not in {"prepared", "released", "suppressed"}
+
+
+@pytest.mark.mariadb
+@pytest.mark.django_db(transaction=True)
+def test_of_mails_that_another_dispatcher_leases_meanwhile_only_the_others_are_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mails = queue_emails(4)
+    now = timezone.now() + timedelta(seconds=1)
+    until = now + timedelta(minutes=1)
+    update = QuerySet.update
+
+    def late(query: QuerySet[Any], **values: Any) -> int:
+        # Somebody who does not wait for our locks: here, ourselves on the same connection.
+        if values.get("lease") == "ours":
+            update(Email.objects.filter(pk=mails[1].pk), lease="theirs", leased_until=until)
+        return update(query, **values)
+
+    monkeypatch.setattr(QuerySet, "update", late)
+    ids = transitions.lease_due(4, "ours", now=now, until=until)
+    assert sorted(ids) == sorted(mail.pk for mail in mails if mail is not mails[1])
+    assert Email.objects.get(pk=mails[1].pk).lease == "theirs"
+
+
+def test_times_of_other_zones_are_stored_as_utc() -> None:
+    here = datetime(2026, 3, 1, 12, 30, 0, 7, tzinfo=UTC)
+    there = here.astimezone(timezone.get_fixed_timezone(330))
+    assert there.hour == 18
+    assert transitions.sql_time(there) == transitions.sql_time(here) == "2026-03-01 12:30:00.000007"
