@@ -47,7 +47,8 @@ IDS: Final = ("request", "user", "run", "pass", "source", "row", "claim", "email
 _NONE: Final[Mapping[str, object]] = MappingProxyType({})
 _bound: ContextVar[Mapping[str, object]] = ContextVar("emailoffload_log_ids", default=_NONE)
 _ADDRESS = re.compile(r"[^\s<>\"'()\[\],;:|=/]{1,64}(?:@|%40)[^\s<>\"'()\[\],;:|/?&]{1,255}")
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f\x85\u2028\u2029]")
+# C0 and C1 controls (of which terminals obey some), line separators, marks that turn the reading direction.
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 NO_ADDRESS: Final = "(address)"
 _host = socket.gethostname()[:80]
 
@@ -85,6 +86,12 @@ def process() -> str:
 def without_addresses(text: str) -> str:
     """The text with whatever looks like an e-mail address replaced: also the password part of a server's address."""
     return _ADDRESS.sub(NO_ADDRESS, text) if "@" in text or "%40" in text else text
+
+
+def named(error: BaseException) -> str:
+    """An error in a word: its type and, of a database's, its number; never its text, which may quote a row."""
+    number = error.args[0] if error.args and isinstance(error.args[0], int) else None
+    return type(error).__name__ if number is None else f"{type(error).__name__} {number}"
 
 
 def where(error: BaseException) -> list[str]:

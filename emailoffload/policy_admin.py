@@ -16,6 +16,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
+from emailoffload import logs
 from emailoffload.admin_recorded import Recorded
 from emailoffload.dashboard import words
 from emailoffload.dashboard.copies import no_activity
@@ -91,7 +92,11 @@ class CopyRuleForm(forms.ModelForm):  # type: ignore[type-arg]
             try:
                 self._ask_moodle(entered)
             except DatabaseFailure as failure:
-                log.warning("A copy rule was not compared with Moodle: %s", type(failure).__name__)
+                log.warning(
+                    "The ids in a copy rule were not compared with Moodle, whose database did not answer (%s). The "
+                    "rule is stored as it was typed; `manage.py doctor` (rules.named) looks later.",
+                    logs.named(failure),
+                )
                 connections["moodle"].close()
         return entered
 

@@ -12,6 +12,7 @@ from django.db import connections
 from django.db.utils import Error as DatabaseFailure
 from django.utils.translation import gettext_lazy as _
 
+from emailoffload import logs
 from emailoffload.admin_recorded import Recorded
 from emailoffload.dashboard import words
 from emailoffload.dashboard.copies import no_activity
@@ -88,7 +89,11 @@ class RoutingRuleForm(forms.ModelForm):  # type: ignore[type-arg]
             try:
                 self._ask_moodle(entered.get("activity_id"), entered.get("course_id"))
             except DatabaseFailure as failure:
-                log.warning("A routing rule was not compared with Moodle: %s", type(failure).__name__)
+                log.warning(
+                    "The ids in a routing rule were not compared with Moodle, whose database did not answer (%s). The "
+                    "rule is stored as it was typed; `manage.py doctor` (rules.named) looks later.",
+                    logs.named(failure),
+                )
                 connections["moodle"].close()
         return entered
 

@@ -182,7 +182,11 @@ class CountsBeforeChecking(AxesDatabaseHandler):
             by = "account" if found.count >= settings.LOGIN_ATTEMPTS else "address"
             failures = found.count if by == "account" else found.of_address
             audit.record("login_lock", key, known=False, failures=failures, by=by)
-            logger.warning("Logins are refused for a while after %s wrong passwords (by %s).", failures, by)
+            logger.warning(
+                "Logins are refused for a while after %s wrong passwords (by %s). The audit log has whose they were.",
+                failures,
+                by,
+            )
 
     def user_logged_in(self, sender: object, request: HttpRequest, user: Any, **kwargs: Any) -> None:
         """Forget what was counted, where the login was by password."""

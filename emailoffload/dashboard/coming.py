@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
 from django.conf import settings
-from django.db import connections
 from django.db.models import Max
 from django.db.utils import Error as DatabaseFailure
 from django.utils import timezone
@@ -18,7 +16,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from emailoffload.dashboard import people, untaken, words
+from emailoffload.dashboard import moodle_away, people, untaken, words
 from emailoffload.dashboard.paging import MAX_ID
 from emailoffload.dashboard.sentences import Tone, joined
 from emailoffload.moodle import models as moodle
@@ -32,7 +30,6 @@ from emailoffload.sources.protocol import Row
 from emailoffload.sources.reengagement import outlook
 from emailoffload.worker.forecast import Forecast, foresee
 
-log = logging.getLogger(__name__)
 MOST: Final = 50
 """Mails listed of each source."""
 LOOKED_AT: Final = 4 * MOST
@@ -107,8 +104,7 @@ def of(
                 _reminders(user_id, coming, deleted=deleted, unreached=unreached)
             _queue(user_id, companies, coming)
     except (MoodleProblem, DatabaseFailure) as failure:
-        log.warning("Moodle's database did not answer the dashboard: %s", type(failure).__name__)
-        connections["moodle"].close()
+        moodle_away.note(failure)
         return Coming(reachable=False)
     coming.items.sort(key=lambda item: item.due or timezone.now())
     return coming

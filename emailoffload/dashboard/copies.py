@@ -6,7 +6,6 @@ only the rules of these.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -14,13 +13,12 @@ from typing import Any, Final
 from django import forms
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import connections
 from django.db.utils import Error as DatabaseFailure
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from emailoffload.dashboard import access
+from emailoffload.dashboard import access, moodle_away
 from emailoffload.dashboard.filters import TEMPLATE, IdField
 from emailoffload.dashboard.views import Page
 from emailoffload.moodle import companies, loaders, messaging, targets
@@ -30,8 +28,6 @@ from emailoffload.outbox import scope
 from emailoffload.policy.copies import MOST, CopyRules, Subject
 from emailoffload.policy.credentials import sensitive_templates
 from emailoffload.policy.models import CopyRule
-
-log = logging.getLogger(__name__)
 
 MISSES: Final[Mapping[str, Promise]] = {
     "source": gettext_lazy("It is for another source of mail."),
@@ -110,8 +106,7 @@ def find(asked: Mapping[str, Any], viewer: scope.Person) -> Found:
     try:
         return _find(asked, viewer)
     except DatabaseFailure as failure:
-        log.warning("Moodle's database did not answer the dashboard: %s", type(failure).__name__)
-        connections["moodle"].close()
+        moodle_away.note(failure)
         return Found(
             _(
                 "Moodle's database does not answer now, so nobody can say who would get the mail. Try again later."

@@ -6,20 +6,18 @@ or the plain statement that it does not say anything now.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from django.db import connections
 from django.db.models import Q
 from django.db.utils import Error as DatabaseFailure
 
+from emailoffload.dashboard import moodle_away
 from emailoffload.moodle import loaders
 from emailoffload.moodle import models as moodle
 from emailoffload.moodle.schema import readable
 
-log = logging.getLogger(__name__)
 FOUND_MOST = 30
 """People listed for a search."""
 CANDIDATES, CANDIDATES_BOUND = 200, 5000
@@ -60,8 +58,7 @@ def ask(question: Callable[[], T], default: T) -> Answer[T]:
     try:
         return Answer(question(), True)
     except DatabaseFailure as failure:
-        log.warning("Moodle's database did not answer the dashboard: %s", type(failure).__name__)
-        connections["moodle"].close()
+        moodle_away.note(failure)
         return Answer(default, False)
 
 

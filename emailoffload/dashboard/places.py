@@ -7,24 +7,21 @@ only names on mails of theirs.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from django.db import connections
 from django.db.models import Q, QuerySet
 from django.db.utils import Error as DatabaseFailure
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy
 
-from emailoffload.dashboard import companies, walk
+from emailoffload.dashboard import companies, moodle_away, walk
 from emailoffload.dashboard.paging import MAX_ID
 from emailoffload.moodle import models as moodle
 from emailoffload.outbox import scope
 from emailoffload.outbox.models import Email
 
-log = logging.getLogger(__name__)
 Kind = Literal["course", "activity"]
 RECENT: Final = 2000
 """Mails whose names are looked at."""
@@ -129,6 +126,5 @@ def _in_moodle(kind: Kind, text: str) -> Sequence[tuple[int, str]]:
     try:
         return _rows(kind, text)
     except DatabaseFailure as failure:
-        log.warning("Moodle's database did not answer the dashboard: %s", type(failure).__name__)
-        connections["moodle"].close()
+        moodle_away.note(failure)
         return []

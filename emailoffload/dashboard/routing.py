@@ -6,20 +6,18 @@ do not see this page.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.db import connections
 from django.db.utils import Error as DatabaseFailure
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from emailoffload.dashboard import access, shadows, words
+from emailoffload.dashboard import access, moodle_away, shadows, words
 from emailoffload.dashboard.copies import no_activity
 from emailoffload.dashboard.filters import TEMPLATE, IdField
 from emailoffload.dashboard.views import Page
@@ -31,7 +29,6 @@ from emailoffload.policy.models import RoutingRule
 from emailoffload.policy.routing import Effective, RoutingRules
 from emailoffload.sources import registry
 
-log = logging.getLogger(__name__)
 HEADLINES: Final[Mapping[str, Promise]] = {
     "on": gettext_lazy("We claim it and send it."),
     "shadow": gettext_lazy("Moodle sends it. We only watch, and compare."),
@@ -109,8 +106,7 @@ def find(asked: Mapping[str, Any]) -> Found:
     try:
         return _of_email(asked["email"]) if asked["email"] else _of_any(asked)
     except DatabaseFailure as failure:
-        log.warning("Moodle's database did not answer the dashboard: %s", type(failure).__name__)
-        connections["moodle"].close()
+        moodle_away.note(failure)
         return Found(
             _(
                 "Moodle's database does not answer now, so course and company of this mail are not known. Try again "

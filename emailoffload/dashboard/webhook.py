@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 
+from emailoffload import logs
 from emailoffload.feedback import inbox, sns, subscription
 from emailoffload.feedback.inbox import Message
 
@@ -49,7 +50,7 @@ def from_sns(request: HttpRequest) -> HttpResponse:
     except DatabaseError as error:
         logger.error(
             "Our database did not store a post of Amazon SNS's (%s). SNS posts it again.",
-            type(error).__qualname__,
+            logs.named(error),
         )
         return _answer(503, "Try again.")
 

@@ -8,6 +8,7 @@ tried before it says that there is room.
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -21,6 +22,7 @@ from emailoffload.outbox import content, shared, transitions
 from emailoffload.outbox.models import Attempt, Email, State
 from emailoffload.outbox.states import EmailState
 
+log = logging.getLogger(__name__)
 BREAKER = "ses_breaker"
 SHORTEST, LONGEST = 30.0, 300.0
 """Seconds that the breaker stays open: the first time, and at most (doubled each time in between)."""
@@ -81,12 +83,24 @@ def trip(outcome: Outcome) -> Breaker:
     since = (last.since if last else 0.0) or now
     opened = Breaker(outcome.code, outcome.message, now + seconds, times, outcome.kind, since)
     shared.put(BREAKER, asdict(opened))
+    log.log(
+        # The passes say the same each time.
+        logging.WARNING if times == 1 else logging.INFO,
+        "Amazon SES takes no mail (%s), for the %d. time in a row: the breaker is open for %.0f s, and nothing is "
+        "claimed or sent. Then mails are tried, one at a time. %s",
+        outcome.code,
+        times,
+        seconds,
+        outcome.message,
+    )
     return opened
 
 
 def close() -> None:
     """SES takes mails again."""
-    State.objects.filter(name=BREAKER).delete()
+    gone, _by_model = State.objects.filter(name=BREAKER).delete()
+    if gone:
+        log.warning("Amazon SES takes mails again: the breaker is closed, claiming and sending go on.")
 
 
 def no_answer(kind: str, code: str) -> bool:

@@ -6,15 +6,18 @@ exactly one does. When they are raised and ended, and who is told, is the matter
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from emailoffload.feedback.models import Alarm
 
+log = logging.getLogger(__name__)
+LEVELS: Final[Mapping[str, int]] = {"warning": logging.WARNING, "critical": logging.CRITICAL}
 LEASE = "alarms"
 """The lease of the pass over alarms. Its holder may be a timer's command: it says nothing about the worker."""
 
@@ -50,13 +53,17 @@ def raise_alarm(
             with transaction.atomic():
                 new = Alarm(code=code, subject=subject[:255], active_key=key, raised_at=now, **present)
                 new.save()
-                return new, True
         except IntegrityError:
             # Somebody raised it at this moment: theirs is the one.
             continue
+        log.log(LEVELS[level], "Alarm %s: %s %s", code, text, cure)
+        return new, True
 
 
 def end_alarm(code: str, subject: str = "", *, now: datetime | None = None) -> bool:
     """End an alarm; returns whether it was this call that did. Raises database errors."""
     ended = Alarm.objects.filter(active_key=key_of(code, subject))
-    return bool(ended.update(active_key=None, ended_at=now or timezone.now()))
+    if not ended.update(active_key=None, ended_at=now or timezone.now()):
+        return False
+    log.warning("The alarm %s is over%s.", code, f" ({subject})" if subject else "")
+    return True

@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from emailoffload import logs
 from emailoffload.monitoring import reachable, sections
 from emailoffload.monitoring.families import FAMILIES, Family
 from emailoffload.monitoring.sections import Sample
@@ -59,11 +60,20 @@ def _samples() -> Iterator[Sample]:
             samples = list(section(now)) if ours else None
         except DatabaseFailure as error:
             samples = None
-            log.error("The metrics of the section %s could not be read (%s).", name, type(error).__name__)
+            log.error(
+                "The metrics of the section %s could not be read from our database (%s). They are left out, and alerts "
+                "that need them are blind; mail is not affected.",
+                name,
+                logs.named(error),
+            )
         except Exception:
             # Broad on purpose: a fact that this version cannot read must not hide all others.
             samples = None
-            log.exception("The metrics of the section %s could not be read.", name)
+            log.exception(
+                "The metrics of the section %s could not be read. They are left out, and alerts that need them are "
+                "blind; mail is not affected. This is an error of ours: report it with this line.",
+                name,
+            )
         yield "section_up", (name,), float(samples is not None)
         yield from samples or ()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from dataclasses import dataclass, replace
 
 from django.db import transaction
@@ -10,6 +11,7 @@ from django.db import transaction
 from emailoffload.outbox import shared
 from emailoffload.outbox.models import State
 
+log = logging.getLogger(__name__)
 _PAUSE = "pause"
 
 
@@ -34,6 +36,11 @@ def set_pause(new: Pause) -> None:
     """Pause or resume; takes effect before the next batch of every running pass. `since` is now."""
     value = {"claims": new.claims, "sends": new.sends, "by": new.by, "reason": new.reason}
     shared.put(_PAUSE, value)
+    paused = [name for name, is_so in (("claiming", new.claims), ("sending", new.sends)) if is_so]
+    log.warning(
+        "Somebody switched pauses: %s. Overview and the audit log say who and why.",
+        f"{' and '.join(paused)} stop with their next batch" if paused else "nothing is paused any more",
+    )
 
 
 def change(*, claims: bool | None, sends: bool | None, by: str, reason: str) -> tuple[Pause, Pause]:

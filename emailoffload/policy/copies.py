@@ -161,7 +161,12 @@ def _addresses(value: str) -> tuple[str, ...]:
 @lru_cache(maxsize=500)
 def _complain(rule_id: int, words: str) -> None:
     """Log what is wrong with a rule, once for as long as the process lives; passes come every few seconds."""
-    log.warning("Copy rule %d adds nobody: %s", rule_id, words)
+    log.warning(
+        "Copy rule %d adds nobody: %s. The mails go out without these copies. Correct the rule in the admin, under "
+        "Copy rules.",
+        rule_id,
+        words.rstrip("."),
+    )
 
 
 @dataclass(frozen=True)

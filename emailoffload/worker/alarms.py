@@ -19,6 +19,7 @@ from typing import Any
 from django.db import DatabaseError
 from django.utils import timezone
 
+from emailoffload import logs
 from emailoffload.feedback import alarms, reputation
 from emailoffload.feedback.models import Alarm
 from emailoffload.outbox import shared
@@ -95,7 +96,7 @@ def evaluate(conditions: Iterable[Condition], now: datetime, result: AlarmsResul
                 "The alarm condition “%s” could not be looked at (%s): open alarms of it stay open, new ones are not "
                 "raised. This is an error of ours; the other conditions were looked at.",
                 condition.name,
-                type(error).__name__,
+                logs.named(error),
             )
             result.unknown.append(condition.name)
             # Whatever was seen stays seen.

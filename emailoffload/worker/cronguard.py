@@ -64,20 +64,26 @@ def watch(stop: Callable[[], bool]) -> None:
     Every error is logged by its type alone, because its text may quote a mail, and the watch goes on with
     new connections.
     """
-    logs.adopt({"pass": "guard"})
+    with logs.bound(kind="guard"):
+        _watch(stop)
+
+
+def _watch(stop: Callable[[], bool]) -> None:
     guard = Guard(stop)
     failures = 0
     while not stop():
         try:
             seconds = guard.step(time.time())
+            if failures:
+                log.warning("The watch over IOMAD's queue works again.")
             failures = 0
         except Exception as error:
             failures += 1
             seconds = min(LONGEST_PAUSE, 2.0 * failures)
             log.error(
                 "The watch over IOMAD's queue met an error (%s) and tries again in %.0f s, for the %d. time in a row. "
-                "Meanwhile IOMAD's own cron sends.",
-                type(error).__name__,
+                "Meanwhile IOMAD's own cron sends. If it goes on, `manage.py doctor` names the cause.",
+                logs.named(error),
                 seconds,
                 failures,
             )

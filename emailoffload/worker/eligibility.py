@@ -16,6 +16,7 @@ from typing import Protocol
 
 from django.db import Error, connections
 
+from emailoffload import logs
 from emailoffload.moodle.errors import MoodleProblem
 from emailoffload.outbox.models import Claim
 from emailoffload.outbox.states import ADDRESS_SUPPRESSED
@@ -99,10 +100,10 @@ def check(jobs: Sequence[Job], now: datetime, sources: Sources) -> Checked:
             # Broad on purpose: recorded on the mails; one source's trouble must not stop the others' mails.
             logger.warning(
                 "Moodle could not be asked whether %d due mails (source %s) are still owed: %s. They wait, and are "
-                "sent unasked once their deadline is over.",
+                "sent unasked once their deadline is over. `manage.py doctor` says why it does not answer.",
                 len(mine),
                 source,
-                type(error).__name__,
+                logs.named(error),
                 extra={"source": source},
             )
             # A pass may last: a connection that broke is made anew for the next question.

@@ -28,6 +28,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
+from emailoffload import logs
 from emailoffload.delivery import smtp
 from emailoffload.moodle.claims import ClaimUnknown, RowsLocked
 from emailoffload.moodle.errors import MoodleProblem, check_reachable, translated
@@ -161,7 +162,7 @@ def _to_moodle(cases: Sequence[Case], result: FallbackResult) -> dict[int, handb
                 "%d claims could not be handed back to Moodle now (%s). The next pass of the fallback tries again; "
                 "`manage.py doctor` says whether Moodle's database answers.",
                 len(ids),
-                type(problem).__name__,
+                logs.named(problem),
             )
             refused |= {pk: handback.Released(pk, False, str(problem), handback.MOODLE_AWAY) for pk in ids}
             continue

@@ -16,6 +16,7 @@ from datetime import datetime
 from django.conf import settings
 from django.db import Error
 
+from emailoffload import logs
 from emailoffload.moodle import claims
 from emailoffload.moodle.errors import MoodleProblem
 from emailoffload.moodle.targets import REENGAGEMENT
@@ -38,7 +39,7 @@ def mark(claim_ids: Collection[int]) -> None:
             "Our database did not note that %d claims may not have reached Moodle (%s). Recovery looks at Moodle's "
             "rows and settles them.",
             len(claim_ids),
-            type(error).__name__,
+            logs.named(error),
         )
 
 

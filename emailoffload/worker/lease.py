@@ -24,6 +24,7 @@ from django.db import Error, models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from emailoffload import logs
 from emailoffload.outbox.models import Lease
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class Held:
                 "The lease %s could not be given back to our database (%s). It expires after LEASE_SECONDS; until then "
                 "no other such pass begins.",
                 self.name,
-                type(error).__name__,
+                logs.named(error),
             )
 
 

@@ -26,6 +26,7 @@ from django.db import Error, connections, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from emailoffload import logs
 from emailoffload.moodle import loaders, models
 from emailoffload.outbox import deadlocks, hourchanges
 from emailoffload.outbox.figures import LEFT, LeftRow
@@ -151,7 +152,11 @@ class Left:
         try:
             _store(self.source, [self._notes[key] for key in sorted(self._notes)], seconds)
         except Error as error:
-            log.error("What was left to Moodle could not be recorded (%s).", type(error).__name__)
+            log.error(
+                "What was left to Moodle could not be recorded (%s). Moodle sends these mails all the same; until a "
+                "later pass records them the pages do not tell why they were left.",
+                logs.named(error),
+            )
             return _("What was left to Moodle could not be recorded (%(error)s).") % {
                 "error": type(error).__name__
             }
@@ -275,7 +280,11 @@ def _homes(notes: Iterable[_Note]) -> tuple[Mapping[int, int], Mapping[int, int]
         companies = loaders.load_company_of({note.user_id for note in asked})
         return dict(found), {user: company for user, (company, _name) in companies.items()}
     except Error as error:
-        log.warning("Moodle could not be asked whose the rows are (%s).", type(error).__name__)
+        log.warning(
+            "Moodle could not be asked for the courses and companies of the rows that were left to it (%s). They are "
+            "on record without.",
+            logs.named(error),
+        )
         connections["moodle"].close_if_unusable_or_obsolete()
         return {}, {}
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from django.conf import settings
 from django.db import Error, InterfaceError, InternalError, OperationalError, connection
 
+from emailoffload import logs
 from emailoffload.worker import stopping
 
 log = logging.getLogger(__name__)
@@ -48,8 +49,9 @@ class Patience:
                 if connection.in_atomic_block or self.left <= 0:
                     raise
                 log.warning(
-                    "Our database did not take a record (%s). It is tried again for %.0f s; nothing is sent meanwhile.",
-                    type(error).__name__,
+                    "Our database did not take a record (%s). It is tried again for %.0f s; nothing is sent meanwhile. "
+                    "Look whether its server runs, is locked or has a full disk.",
+                    logs.named(error),
                     max(0.0, self.left),
                 )
             begun = time.monotonic()

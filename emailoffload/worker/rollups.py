@@ -124,7 +124,10 @@ def run(*, rebuild: bool = False, budget: float | None = None) -> RollupsResult:
                 recording.message = _(
                     "The counts of %(repaired)s hours were not those of their rows, and now are."
                 ) % {"repaired": result.repaired}
-                log.warning(recording.message)
+                log.warning(
+                    "%s Rows were changed past the product, by hand or by a restore; nothing is to be done.",
+                    recording.message,
+                )
     return result
 
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Any, Final
 
+from django.db import Error
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -21,6 +22,7 @@ from emailoffload.worker.lease import holder_name
 log = logging.getLogger(__name__)
 KINDS: Final = (
     "intercept", "dispatch", "recover", "fallback", "feedback", "suppressions", "reconcile", "coverage", "rollups",
+    "retention",
 )  # fmt: skip
 """Every kind of pass that the worker does by itself; `/metrics` tells of each."""
 KEEP_ROUTINE = 1000
@@ -77,10 +79,12 @@ def record(kind: str, holder: str = "") -> Iterator[Recording]:
     row = Run.objects.create(kind=kind, started_at=timezone.now(), holder=holder or holder_name())
     recording = Recording(row)
     began = time.monotonic()
+    failure: Exception | None = None
     try:
         with logs.bound(run=row.pk, kind=kind):
             yield recording
     except Exception as error:
+        failure = error
         recording.outcome = "failed"
         recording.message = f"{type(error).__module__}.{type(error).__qualname__}"
         raise
@@ -90,7 +94,7 @@ def record(kind: str, holder: str = "") -> Iterator[Recording]:
     finally:
         row.finished_at = timezone.now()
         row.outcome, row.message, row.counts = recording.outcome, recording.message, recording.counts
-        _tell(row, time.monotonic() - began)
+        _tell(row, time.monotonic() - began, failure)
         row.save(update_fields=["finished_at", "outcome", "message", "counts"])
     if row.pk % PRUNE_EVERY == 0:
         prune(kind)
@@ -99,19 +103,24 @@ def record(kind: str, holder: str = "") -> Iterator[Recording]:
 _LEVELS = {"refused": logging.WARNING, "errors": logging.WARNING, "failed": logging.ERROR}
 
 
-def _tell(row: Run, seconds: float) -> None:
-    """One line about a pass that has ended: what it did, or why it did not. Routine is for those who look closely."""
+def _tell(row: Run, seconds: float, failure: Exception | None) -> None:
+    """One line about a pass that has ended: what it did, or why it did not. Routine is for those who look closely.
+
+    An error of a database is told by its number, any other by its place in the code.
+    """
     did = _did(row.counts)
     routine = logging.INFO if did else logging.DEBUG
     log.log(
         _LEVELS.get(row.outcome, routine),
-        "The %s pass %d ended in %.1f s: %s%s%s",
+        "The %s pass %d ended in %.1f s: %s%s%s%s",
         row.kind,
         row.pk,
         seconds,
         row.outcome,
         f" ({did})" if did else "",
         f". {row.message}" if row.message else "",
+        f" ({logs.named(failure)}). The next pass tries again." if failure else "",
+        exc_info=None if isinstance(failure, Error) else failure,
         extra={"run": row.pk, "pass": row.kind, "outcome": row.outcome, "ms": round(1000 * seconds)},
     )
 

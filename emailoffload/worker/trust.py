@@ -124,7 +124,10 @@ def _note(found: server.Server, known: Value) -> None:
     if known:
         value["before"] = known.get("name", "")
         log.warning(
-            "Moodle's database is on another server now: %s, before it was %s.", found.name, value["before"]
+            "Moodle's database is on another server now: %s, before it was %s. Claiming goes on if it has our last "
+            "claims. After a failover nothing is to be done; if it is a copy, correct MOODLE_DATABASE_URL.",
+            found.name,
+            value["before"],
         )
     shared.put(SERVER, value)
 

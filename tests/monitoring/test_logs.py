@@ -6,16 +6,21 @@ import json
 import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings as site
-from django.db import IntegrityError
+from django.db import IntegrityError, OperationalError
 from django.test import RequestFactory
 
 from emailoffload import logs
-from emailoffload.outbox.models import Run
+from emailoffload.delivery import health
+from emailoffload.delivery.errors import Outcome
+from emailoffload.feedback import alarms
+from emailoffload.outbox import switches
+from emailoffload.outbox.models import Run, State
 from emailoffload.worker import runs
 from offloadsite import env, gunicorn
 
@@ -34,6 +39,13 @@ def as_json(record: logging.LogRecord) -> dict[str, Any]:
     line = logs.OneLineJson().format(record)
     assert "\n" not in line
     found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def breaker() -> health.Breaker:
+    """The breaker, which is open or half open."""
+    found = health.breaker()
+    assert found is not None
     return found
 
 
@@ -173,7 +185,57 @@ class TestPasses:
             raise ValueError("ada@example.org")
         (line,) = [each for each in caplog.records if each.name == "emailoffload.worker.runs"]
         assert line.levelname == "ERROR" and "failed. builtins.ValueError" in line.getMessage()
-        assert "ada" not in line.getMessage()
+        written = plain(line)
+        assert "test_logs.py" in written and "The next pass tries again" in written
+        assert "ada" not in written
+
+    def test_a_pass_that_a_database_stops_is_told_by_its_number_without_the_whole_way_there(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with pytest.raises(OperationalError), runs.record("intercept"):
+            raise OperationalError(2006, "Server has gone away from ada@example.org")
+        (line,) = [each for each in caplog.records if each.name == "emailoffload.worker.runs"]
+        written = plain(line)
+        assert "(OperationalError 2006)" in written and "\n" not in written and "ada" not in written
+
+
+@pytest.mark.django_db
+class TestTurns:
+    """Lines about what changes how mail goes: once when it begins, once when it is over."""
+
+    def test_a_breaker_that_opens_and_closes_is_told_with_code_and_cure(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        health.trip(Outcome("account", "SendingPaused", "AWS has paused the account: answer the case."))
+        State.objects.filter(name=health.BREAKER).update(value=asdict(replace(breaker(), open_until=0.0)))
+        health.trip(Outcome("account", "SendingPaused", "AWS has paused the account: answer the case."))
+        health.close()
+        health.close()
+        told = [(each.levelname, each.getMessage()) for each in caplog.records]
+        assert [level for level, _text in told] == ["WARNING", "INFO", "WARNING"]
+        assert "SendingPaused" in told[0][1] and "answer the case" in told[0][1]
+        assert "takes mails again" in told[2][1]
+
+    def test_an_alarm_is_told_when_it_is_raised_and_when_it_is_over_and_not_in_between(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for _ in range(3):
+            alarms.raise_alarm("breaker_open", "", "critical", "SES takes no mails.", "Look there.")
+        alarms.end_alarm("breaker_open")
+        alarms.end_alarm("breaker_open")
+        assert [(each.levelname, each.getMessage()) for each in caplog.records] == [
+            ("CRITICAL", "Alarm breaker_open: SES takes no mails. Look there."),
+            ("WARNING", "The alarm breaker_open is over."),
+        ]
+
+    def test_a_pause_is_told_without_who_and_why(self, caplog: pytest.LogCaptureFixture) -> None:
+        switches.set_pause(switches.Pause(claims=True, sends=True, by="ada", reason="Lovelace"))
+        switches.set_pause(switches.Pause())
+        first, second = caplog.messages
+        assert "claiming and sending stop with their next batch" in first
+        assert "nothing is paused any more" in second
+        assert "ada" not in caplog.text and "Lovelace" not in caplog.text
 
 
 def test_the_log_of_a_site_is_written_by_these_formatters() -> None:

@@ -16,11 +16,12 @@ ROOT = Path(emailoffload.__file__).parent
 
 def recorded() -> Iterator[str]:
     """The kinds of pass that the worker's code records."""
-    for path in sorted((ROOT / "worker").glob("*.py")):
+    for path in sorted((ROOT / "worker").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "runs.record":
                 kind = node.args[0]
-                module = importlib.import_module(f"emailoffload.worker.{path.stem}")
+                name = ".".join(path.relative_to(ROOT.parent).with_suffix("").parts)
+                module = importlib.import_module(name)
                 yield kind.value if isinstance(kind, ast.Constant) else getattr(module, ast.unparse(kind))
 
 

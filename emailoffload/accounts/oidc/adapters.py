@@ -48,5 +48,7 @@ class LoginAdapter(DefaultSocialAccountAdapter):
             stale = "state_id" in (extra_context or {})
             raise ImmediateHttpResponse(admission.refused(request, "state" if stale else "provider"))
         why = str(exception) if isinstance(exception, Refused) else type(exception).__name__
-        logger.warning("An answer of the provider of single sign-on was refused: %s.", why)
+        logger.warning(
+            "An answer of the provider of single sign-on was refused (%s): somebody was not let in.", why
+        )
         raise ImmediateHttpResponse(admission.refused(request, "answer"))

@@ -22,6 +22,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 from requests import RequestException
 
+from emailoffload import logs
 from emailoffload.accounts.oidc import admission
 from emailoffload.accounts.oidc.protocol import Conversation, Provider, application, provider_id
 
@@ -45,7 +46,11 @@ def begin(request: HttpRequest) -> HttpResponse:
             request, AuthProcess.LOGIN, next_url=back if safe else None
         )
     except (RequestException, OAuth2Error) as error:
-        logger.warning("The provider of single sign-on cannot be used: %s.", type(error).__name__)
+        logger.warning(
+            "The provider of single sign-on cannot be used (%s): nobody can log in by it now. Look whether it answers "
+            "at OIDC_SERVER_URL from this host.",
+            logs.named(error),
+        )
         return admission.refused(request, "unreachable")
     except ImmediateHttpResponse as answer:
         return answer.response
@@ -64,7 +69,9 @@ def callback(request: HttpRequest) -> HttpResponse:
     except (RequestException, OAuth2Error, ValueError, KeyError, TypeError) as error:
         # What the provider answers is not of our making: whatever it lacks, nobody is let in by it.
         logger.warning(
-            "An answer of the provider of single sign-on cannot be read: %s.", type(error).__name__
+            "An answer of the provider of single sign-on cannot be read (%s): somebody was not let in. If it goes on, "
+            "check the settings that begin with OIDC_.",
+            logs.named(error),
         )
         return admission.refused(request, "answer")
     return response

@@ -16,11 +16,13 @@ import threading
 from contextlib import suppress
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import CommandError
 from django.db import Error, InterfaceError, OperationalError, connections
 from django_q.cluster import Cluster
 from django_q.management.commands import qcluster
 
+from emailoffload import logs
 from emailoffload.worker import cronguard, patience, schedules, stopping, tasks
 
 log = logging.getLogger(__name__)
@@ -87,9 +89,11 @@ class Command(qcluster.Command):
         # Only now: nothing is forked from this process any more, and a thread must not be there when it is.
         over = threading.Event()
         watch = cronguard.start(lambda: over.is_set() or stopping.requested())
+        log.info("The worker begins, with %d processes for passes.", settings.Q_CLUSTER["workers"])
         cluster.wait()
         over.set()
         watch.join(LAST_BATCH_SECONDS)
+        log.info("The worker ends%s.", ", as it was told to" if stopping.requested() else "")
         if not stopping.requested():
             raise CommandError("The worker's processes ended unasked. Start it again; its log says why.")
 
@@ -113,7 +117,11 @@ def _begin() -> bool:
             except (OperationalError, InterfaceError) as error:
                 if not _may_pass(error):
                     raise
-                log.warning("Our database cannot be used (%s). The worker waits for it.", _code(error))
+                log.warning(
+                    "Our database cannot be used (%s). The worker waits for it. Look whether its server runs and "
+                    "DATABASE_URL is right.",
+                    logs.named(error),
+                )
             for connection in connections.all(initialized_only=True):
                 with suppress(Error):
                     connection.close()

@@ -13,6 +13,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from emailoffload import logs
 from emailoffload.moodle import companies, cronlock, iomad, loaders, refusals, variants
 from emailoffload.moodle.formatting.names import fullname
 from emailoffload.moodle.site import load_site, siteadmins
@@ -336,7 +337,7 @@ def _left(row: QueueRow, error: Exception) -> Decision:
         "The mail in row %d of IOMAD's queue could not be looked at (%s). It stays with IOMAD and is listed under row "
         "errors on Overview.",
         row.id,
-        type(error).__name__,
+        logs.named(error),
         extra={"source": NAME, "row": row.id},
     )
     return Decision(row.id, reasons.BROKEN_ROW, detail=f"{type(error).__name__} while handling the row")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from emailoffload import logs
 from emailoffload.moodle import (
     companies,
     cronlock,
@@ -130,7 +131,7 @@ class ReengagementSource:
             "The reminder in row %d could not be looked at (%s). It stays with Moodle and is listed under row errors "
             "on Overview.",
             row.id,
-            type(error).__name__,
+            logs.named(error),
             extra={"source": NAME, "row": row.id},
         )
         return Decision(row.id, reasons.BROKEN_ROW, detail=f"{type(error).__name__} while handling the row")
@@ -207,9 +208,10 @@ class ReengagementSource:
             except Exception as error:
                 # Broad on purpose, as for a row: one activity must not stop the others.
                 log.error(
-                    "The texts of the activity %d could not be prepared (%s). Its reminders stay with Moodle.",
+                    "The texts of the activity %d could not be prepared (%s). Its reminders stay with Moodle and are "
+                    "listed under row errors on Overview.",
                     activity.id,
-                    type(error).__name__,
+                    logs.named(error),
                     extra={"source": NAME},
                 )
                 words = f"{type(error).__name__} while preparing the activity's texts"
