@@ -148,7 +148,7 @@ def carrier() -> Found:
     except Unusable as error:
         return warning(
             _(
-                "%(name)s cannot be used (%(error)s). Triggers go through our database until it can; no mail waits for it."
+                "%(name)s cannot be used (%(error)s). Triggers go through our database meanwhile; no mail waits for it."
             )
             % {"name": name, "error": error},
             _("Look at its server, at the way there from this host, and at REDIS_URL or BROKER_QUEUE_URL."),
