@@ -11,13 +11,14 @@ from typing import Final
 from django.http import HttpRequest, HttpResponse
 
 UNUSED: Final = (
-    "accelerometer", "autoplay", "bluetooth", "browsing-topics", "camera", "display-capture", "encrypted-media",
-    "fullscreen", "gamepad", "geolocation", "gyroscope", "hid", "identity-credentials-get", "idle-detection",
-    "local-fonts", "magnetometer", "microphone", "midi", "payment", "picture-in-picture",
-    "publickey-credentials-create", "publickey-credentials-get", "screen-wake-lock", "serial", "storage-access", "usb",
-    "window-management", "xr-spatial-tracking",
+    "accelerometer", "autoplay", "camera", "display-capture", "encrypted-media", "fullscreen", "gamepad", "geolocation",
+    "gyroscope", "hid", "idle-detection", "magnetometer", "microphone", "midi", "payment", "picture-in-picture",
+    "publickey-credentials-get", "screen-wake-lock", "serial", "usb", "xr-spatial-tracking",
 )  # fmt: skip
-"""Features of browsers that no page of ours uses: neither a page nor a frame in it, such as a mail's, gets any."""
+"""Features of browsers that no page of ours uses: neither a page nor a frame in it, such as a mail's, gets any.
+
+Only those that browsers have known for years: one that a browser does not know is an error in its console.
+"""
 HEADERS: Final = {
     "Permissions-Policy": ", ".join(f"{name}=()" for name in UNUSED),
     # No other site can take a page, picture or export of ours into its own process, where it could be read.

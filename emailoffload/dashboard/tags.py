@@ -15,8 +15,10 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 
 from emailoffload.dashboard import companies, dates, nav, reasons, words
+from emailoffload.dashboard.directions import apart
 
 register = template.Library()
+register.filter("apart", apart)
 NOTHING = mark_safe('<span class="none">–</span>')
 
 
