@@ -1,0 +1,177 @@
+"""Handing back where a run of Moodle's may have the row in memory: only under its own lock, and what is said else."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from emailoffload.moodle import claims, cronlock
+from emailoffload.outbox import intents
+from emailoffload.outbox.models import Attempt, Claim, Email
+from emailoffload.outbox.states import ClaimState, EmailState
+from emailoffload.worker import handback, late_claims
+from emailoffload.worker.handback import CRON_RUNNING, LOCK_UNAVAILABLE
+from tests.claims.candidates import some
+from tests.claims.test_release import claimed
+from tests.claims.test_traces import TASK, in_reach_of_a_run, row_is_ours
+from tests.conftest import Moodle
+
+NOW = 1_800_000_000
+MARGIN = 30
+on_databases = pytest.mark.django_db(databases=["default", "moodle"], transaction=True)
+
+
+@pytest.mark.parametrize(
+    ("emailtime", "completes", "needed"),
+    [
+        (NOW + MARGIN + 1, NOW + MARGIN + 1, False),
+        (NOW + MARGIN, NOW + 9000, True),
+        (NOW + 9000, NOW + MARGIN, True),
+        (NOW - 9000, NOW + 9000, True),
+        (NOW + 9000, NOW - 9000, True),
+    ],
+)
+def test_a_reminder_needs_the_lock_once_its_next_one_or_its_completion_is_at_hand(
+    settings: Any, emailtime: int, completes: int, needed: bool
+) -> None:
+    settings.CLAIM_MARGIN_SECONDS = MARGIN
+    values = {"completiontime": completes, "after": {"emailsent": 1, "emailtime": emailtime}}
+    assert (
+        late_claims.needs_lock(Claim(source="reengagement", before={"completed": 0}, **values), NOW) == needed
+    )
+    # No run has these in memory with our values.
+    assert not late_claims.needs_lock(Claim(source="reengagement", before={"completed": 1}, **values), NOW)
+    assert not late_claims.needs_lock(Claim(source="iomad_queue", before={"completed": 0}, **values), NOW)
+
+
+def hand_back(*ids: int) -> list[tuple[bool, str]]:
+    """(handed back, code) of each."""
+    return [(o.released, o.code) for o in handback.hand_back(ids, actor="tester", reason="test")]
+
+
+def further(moodle: Moodle) -> list[int]:
+    """Two claims of other rows, whose next reminders are far away."""
+    found = some(moodle, 3)[1:]
+    stored = intents.intend(found, None)
+    claims.apply("reengagement", [claims.swap_of(c.source, c.row_id, c.before, c.after) for c in found])
+    ids = [claim.pk for claim in stored.claims.values()]
+    intents.settle(ids, [])
+    return ids
+
+
+@pytest.fixture
+def crons_lock(moodle: Moodle) -> Iterator[None]:
+    """Moodle's cron is at work."""
+    name = cronlock.CronLock(TASK).name
+    assert moodle.value("SELECT GET_LOCK(%s, 0)", [name]) == 1
+    yield
+    moodle.execute("SELECT RELEASE_LOCK(%s)", [name])
+
+
+@on_databases
+def test_while_moodles_cron_is_at_work_only_what_it_cannot_have_in_memory_goes_back(
+    moodle: Moodle, crons_lock: None
+) -> None:
+    near = in_reach_of_a_run(moodle)
+    far = further(moodle)
+    assert hand_back(near, *far) == [(False, CRON_RUNNING), (True, ""), (True, "")]
+    assert row_is_ours(near)
+    assert Email.objects.get(claim=near).lease == ""
+    assert Claim.objects.get(pk=near).state == ClaimState.CLAIMED
+
+
+@on_databases
+def test_while_an_ad_hoc_task_of_the_plugins_waits_a_row_that_it_may_have_is_not_handed_back(
+    moodle: Moodle,
+) -> None:
+    pk = in_reach_of_a_run(moodle)
+    task = r"\mod_reengagement\task\reengagement_adhoc_task"
+    moodle.insert("mdl_task_adhoc", component="mod_reengagement", classname=task, nextruntime=0)
+    assert hand_back(pk) == [(False, CRON_RUNNING)]
+    assert row_is_ours(pk)
+    moodle.execute("DELETE FROM mdl_task_adhoc")
+    assert hand_back(pk) == [(True, "")]
+    assert not row_is_ours(pk)
+
+
+@on_databases
+@pytest.mark.parametrize("why", ["factory", "task"])
+def test_where_the_lock_cannot_be_had_at_all_that_is_said(moodle: Moodle, settings: Any, why: str) -> None:
+    pk = in_reach_of_a_run(moodle)
+    if why == "factory":
+        settings.MOODLE_LOCK_FACTORY = "file"
+    else:
+        moodle.execute("DELETE FROM mdl_task_scheduled WHERE component = 'mod_reengagement'")
+    assert hand_back(pk) == [(False, LOCK_UNAVAILABLE)]
+    assert row_is_ours(pk)
+
+
+@on_databases
+def test_each_id_gets_its_answer_in_the_order_asked_whatever_it_is(moodle: Moodle) -> None:
+    first, second, third = (claim.pk for claim in claimed(moodle, 3))
+    assert hand_back(second) == [(True, "")]
+    unknown = third + 1000
+    assert hand_back(third, unknown, second, first) == [
+        (True, ""), (False, handback.NO_CLAIM), (False, handback.NOT_CLAIMED), (True, "")
+    ]  # fmt: skip
+    (answer,) = handback.hand_back([unknown], actor="tester", reason="")
+    assert (answer.claim_id, answer.why_not) == (unknown, f"There is no claim {unknown}.")
+
+
+@on_databases
+def test_of_two_claims_of_a_row_the_newer_goes_back_first_whichever_is_named_first(moodle: Moodle) -> None:
+    (older,) = claimed(moodle, 1)
+    newer = Claim.objects.get(pk=older.pk)
+    newer.pk, newer.intent_key, newer.before = None, "next", older.after
+    newer.after = {**older.after, "emailsent": 2, "emailtime": older.after["emailtime"] + 86400}
+    newer.ref = uuid.uuid4()
+    newer.save()
+    email = Email.objects.get()
+    email.pk, email.claim, email.ref = None, newer, uuid.uuid4()
+    email.save()
+    moodle.execute(
+        "UPDATE mdl_reengagement_inprogress SET emailsent = 2, emailtime = %s WHERE id = %s",
+        [newer.after["emailtime"], newer.row_id],
+    )
+    # Not the newer one: the row does not hold what the older one wrote.
+    assert hand_back(older.pk) == [(False, handback.CHANGED)]
+    assert hand_back(older.pk, newer.pk) == [(True, ""), (True, "")]
+    assert moodle.rows(
+        "SELECT emailsent, emailtime FROM mdl_reengagement_inprogress WHERE id = %s", [older.row_id]
+    ) == [(older.before["emailsent"], older.before["emailtime"])]
+
+
+@on_databases
+def test_what_failed_goes_back_and_what_may_have_left_in_an_earlier_try_does_not(moodle: Moodle) -> None:
+    first, second = claimed(moodle, 2)
+    Email.objects.update(state=EmailState.FAILED)
+    Attempt.objects.create(
+        email=second.emails.get(),
+        number=1,
+        route="ses",
+        started_at=timezone.now(),
+        outcome="unknown",
+        holder="h",
+    )
+    assert hand_back(first.pk, second.pk) == [(True, ""), (False, handback.LEFT)]
+
+
+@on_databases
+def test_a_reminder_goes_back_while_moodles_next_run_is_still_in_time_for_it(
+    moodle: Moodle, settings: Any
+) -> None:
+    settings.MOODLE_CRON_PERIOD_SECONDS = 60
+    first, second = claimed(moodle, 2)
+    now = timezone.now()
+    edge = dt.timedelta(days=2) - dt.timedelta(seconds=60)
+    assert handback.too_late(Claim(source="reengagement", due_at=now - edge - dt.timedelta(seconds=1)), now)
+    assert not handback.too_late(Claim(source="reengagement", due_at=now - edge), now)
+    assert not handback.too_late(Claim(source="iomad_queue", due_at=now - 9 * edge), now)
+    Claim.objects.filter(pk=first.pk).update(due_at=now - edge - dt.timedelta(seconds=1))
+    Claim.objects.filter(pk=second.pk).update(due_at=now - edge + dt.timedelta(seconds=60))
+    assert hand_back(first.pk, second.pk) == [(False, handback.TOO_LATE), (True, "")]
