@@ -43,6 +43,8 @@ VIEW_LEFTROW = "emailoffload.view_leftrow"
 VIEW_AUDIT = "emailoffload.view_auditentry"
 VIEW_CONFIGURATION = "emailoffload.view_configuration"
 SHARE_VIEW = "emailoffload.change_savedview"
+EXPORT_PERSON = "emailoffload.export_person"
+ERASE_PERSON = "emailoffload.erase_person"
 
 NEEDED: dict[str, Promise] = {
     VIEW_EMAIL: _("This page needs the permission to see emails (%(permission)s)."),
@@ -71,6 +73,8 @@ NEEDED: dict[str, Promise] = {
     VIEW_AUDIT: _("This page needs the permission to see the audit log (%(permission)s)."),
     VIEW_CONFIGURATION: _("This page needs the permission to see the settings (%(permission)s)."),
     SHARE_VIEW: _("Saving a view for everybody needs the permission to change saved views (%(permission)s)."),
+    EXPORT_PERSON: _("Exporting what is held about a person needs the permission to do that (%(permission)s)."),
+    ERASE_PERSON: _("Erasing what is held about a person needs the permission to do that (%(permission)s)."),
 }
 WHOLE_SITE: Promise = _(
     "This page is about the whole site. Your account sees only what belongs to its companies."

@@ -39,6 +39,8 @@ ACTIONS: Final[Mapping[str, Promise]] = {
     "share_view": gettext_lazy("shared a saved view with everybody"),
     "unshare_view": gettext_lazy("took back a saved view from everybody"),
     "export": gettext_lazy("exported emails"),
+    "export_person": gettext_lazy("exported what is held about a user"),
+    "erase_person": gettext_lazy("erased what is held about a user"),
     "checkup": gettext_lazy("had the doctor look"),
     "login": gettext_lazy("logged in"),
     "logout": gettext_lazy("logged out"),
@@ -79,11 +81,13 @@ OBJECTS: Final[Mapping[str, Promise]] = {
     "template": gettext_lazy("template"),
     "group": gettext_lazy("group"),
     "user": gettext_lazy("account"),
+    "person": gettext_lazy("user"),
     "site": gettext_lazy("whole site"),
     "savedview": gettext_lazy("saved view"),
 }
 _PAGES: Final[Mapping[str, str]] = {
     "email": "email",
+    "person": "user",
     "suppression": "suppression",
     "event_problem": "event-problem",
     "routingrule": "admin:emailoffload_routingrule_change",
@@ -94,6 +98,7 @@ _PAGES: Final[Mapping[str, str]] = {
 }
 _NEEDED: Final[Mapping[str, str]] = {
     "email": access.VIEW_EMAIL,
+    "person": access.VIEW_EMAIL,
     "suppression": access.VIEW_SUPPRESSION,
     "event_problem": access.VIEW_EVENTPROBLEM,
     "routingrule": access.VIEW_ROUTINGRULE,

@@ -104,6 +104,8 @@ def suppression(
     if barred is None:
         title, needed = _("Suppress its address…"), access.ADD_SUPPRESSION
         why_not = "" if may_add(viewer) else str(WHOLE_SITE)
+        if not email.address:
+            why_not = _("Its address is erased.")
     else:
         title, needed = _("Let its address get mail again…"), access.LIFT_SUPPRESSION
         why_not = "" if shown is not None and line(shown, viewer).mine else str(NOT_YOURS)

@@ -15,7 +15,9 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
+from django.utils import timezone
 from django.utils.decorators import method_decorator
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.views import View
 from django.views.decorators.cache import never_cache
@@ -60,7 +62,7 @@ def open_content(email: Email, actor: str, part: str, *, images: bool = False) -
         return Opened(None, _("This mail carries credentials. What it says is never shown to anybody."))
     row = Content.objects.filter(pk=email.pk).first()
     if row is None:
-        return Opened(None, _("What this mail said is no longer stored."))
+        return Opened(None, _gone(email))
     try:
         parts = content.open_(row)
     except content.ContentError as error:
@@ -72,6 +74,14 @@ def open_content(email: Email, actor: str, part: str, *, images: bool = False) -
         actor=actor, action="view_content", object_type="email", object_id=str(email.pk), details=details
     )
     return Opened(parts)
+
+
+def _gone(email: Email) -> str:
+    """That what a mail said is gone, and when it went."""
+    if email.erased_at is None:
+        return _("What this mail said is no longer stored.")
+    day = date_format(timezone.localtime(email.erased_at), "DATETIME_FORMAT")
+    return _("What this mail said was erased: %(at)s.") % {"at": day}
 
 
 def header_lines(email: Email, parts: content.Parts) -> list[tuple[str, str]]:

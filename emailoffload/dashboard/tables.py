@@ -65,7 +65,7 @@ class EmailTable(tables.Table):
         """The subject; it leads to the email."""
         address = reverse("email", args=[record.pk])
         return format_html(
-            '<a class="subject" href="{}">{}</a>', address, record.subject.strip() or _("(no subject)")
+            '<a class="subject" href="{}">{}</a>', address, record.shown_subject.strip() or _("(no subject)")
         )
 
     def render_about(self, record: Email) -> SafeString:

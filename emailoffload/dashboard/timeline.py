@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from django.utils.formats import number_format
+from django.utils.functional import Promise
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.utils.translation import ngettext
 
 from emailoffload.dashboard import deeds, observed, reasons, sentences, words
@@ -16,7 +19,7 @@ from emailoffload.dashboard.known import NOTHING, Known
 from emailoffload.dashboard.timeline_claim import claim_entries
 from emailoffload.dashboard.timeline_entry import Entry, Id
 from emailoffload.feedback.models import Event, EventType
-from emailoffload.outbox.models import Attempt, AuditEntry, Email
+from emailoffload.outbox.models import Attempt, AuditEntry, Email, Forgotten
 from emailoffload.outbox.states import EmailState
 
 ATTEMPT_TONES = {
@@ -49,6 +52,12 @@ EVENTS_SHOWN = 100
 SIGHTS_SHOWN = 10
 """Of openings and followed links, of which there can be any number."""
 SIGHTS = (EventType.OPEN, EventType.CLICK)
+FORGOTTEN: Final[Mapping[str, Promise]] = {
+    Forgotten.RETENTION: gettext_lazy("They had been kept for long enough (RETAIN_ADDRESSES_DAYS)."),
+    Forgotten.REQUEST: gettext_lazy("Somebody asked for it; the audit log says who."),
+    Forgotten.MOODLE: gettext_lazy("Moodle has deleted the user."),
+}
+"""Why they were erased."""
 LATE = timedelta(minutes=5)
 """An event that came so much later than it happened says when it came."""
 
@@ -237,6 +246,9 @@ def _columns(email: Email, told: Collection[str], attempts: Sequence[Attempt], d
     if email.erased_at:
         text = _("It carried credentials.") if email.sensitive else ""
         found.append(Entry(email.erased_at, _("What it said was erased"), "quiet", text))
+    if email.forgotten_at:
+        why = str(FORGOTTEN.get(email.forgotten_because, ""))
+        found.append(Entry(email.forgotten_at, _("Name, address and subject were erased"), "quiet", why))
     by_deed = email.state == EmailState.CANCELLED and not done.isdisjoint({"cancel", "dismiss"})
     if email.state not in RECORDED_ELSEWHERE and not (email.state in BY_EVENT and told) and not by_deed:
         reason, detail = reasons.own(email.reason, email.detail)

@@ -63,7 +63,7 @@ def claim_entries(email: Email) -> list[Entry]:
                 _("Rendered, and meant to be claimed"),
                 "wait",
                 _("written as Moodle would have written it, for %(name)s (%(role)s)")
-                % {"name": email.name or email.address, "role": words.role(email.role)},
+                % {"name": email.shown_name or email.shown_address, "role": words.role(email.role)},
             )
         )
     if claim.claimed_at:

@@ -13,7 +13,18 @@ from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from emailoffload.dashboard import access, companies, known, links, paging, people, reach, suppressed, untaken
+from emailoffload.dashboard import (
+    access,
+    companies,
+    known,
+    links,
+    paging,
+    people,
+    personal,
+    reach,
+    suppressed,
+    untaken,
+)
 from emailoffload.dashboard import coming as coming_mails
 from emailoffload.dashboard.sentences import Verdict
 from emailoffload.dashboard.verdicts import user_verdict, verdict
@@ -159,6 +170,7 @@ class UserPage(Page):
             row_errors=_row_errors(user_id) if whole_site else [],
             coming=_coming(user_id, about_user, viewer, reach_of.value, asked=params.get("coming") == "1"),
             whole_site=whole_site,
+            erased=personal.erased(user_id) if whole_site or latest else None,
             moodle_link=links.moodle_user(user_id),
             title=_("User %(id)d") % {"id": user_id},
             **kwargs,

@@ -42,7 +42,7 @@ def accepted(email: Email, known: Known) -> Verdict:
     if email.reason == BY_PERSON:
         return Verdict(
             _("Sent"),
-            say(_("a person found out that it arrived at {address}."), address=email.address),
+            say(_("a person found out that it arrived at {address}."), address=email.shown_address),
             "good",
             _("Amazon SES itself never answered. The audit log says who found out, and how."),
             email.state_at,
@@ -52,7 +52,7 @@ def accepted(email: Email, known: Known) -> Verdict:
         if email.message_id
         else _("Amazon SES reported that it took the mail.")
     )
-    took = say(_("Amazon SES took the mail for {address} on {at}."), address=email.address, at=at)
+    took = say(_("Amazon SES took the mail for {address} on {at}."), address=email.shown_address, at=at)
     if not events_expected():
         return Verdict(
             _("Sent"),
@@ -116,11 +116,11 @@ def arrival(email: Email) -> SafeString:
     if email.delivered_at:
         first = say(
             _("delivered to {address} on {at}, as Amazon SES reports"),
-            address=email.address,
+            address=email.shown_address,
             at=email.delivered_at,
         )
     else:
-        first = say(_("it reached {address}"), address=email.address)
+        first = say(_("it reached {address}"), address=email.shown_address)
     if email.opened_at and email.clicked_at:
         more = say(
             _("opened on {opened}, and a link in it followed on {clicked}"),
@@ -168,7 +168,7 @@ def bounced(email: Email, known: Known) -> Verdict:
     """It came back, or SES's list kept it from leaving."""
     at = email.bounced_at or email.state_at
     why = observed.cause(known.event) if known.event else BY_REASON.get(email.reason, observed.FOR_GOOD)
-    told = {"why": why.text, "address": email.address, "at": at}
+    told = {"why": why.text, "address": email.shown_address, "at": at}
     if email.reason == SES_LIST:
         sentence = say(_("{why}. It said so on {at}."), **told)
     elif email.reason == BOUNCED_TRANSIENT:
@@ -190,7 +190,7 @@ def complained(email: Email, known: Known) -> Verdict:
         joined(
             say(
                 _("it reached {address}, but {complaint} on {at}."),
-                address=email.address,
+                address=email.shown_address,
                 complaint=observed.complaint(known.event),
                 at=at,
             ),
@@ -237,7 +237,7 @@ def also(email: Email, ours: Verdict) -> Verdict:
         answer = _("Sent")
         took = say(
             _("Amazon SES took the mail for {address} on {at}, although it did not answer at the time."),
-            address=email.address,
+            address=email.shown_address,
             at=email.accepted_at or email.state_at,
         )
     then = (
@@ -257,7 +257,7 @@ def address_suppressed(email: Email, known: Known) -> Verdict:
             _("it was not sent.")
             if now
             else say(
-                _("it was not sent: the address {address} was suppressed at the time."), address=email.address
+                _("it was not sent: the address {address} was suppressed at the time."), address=email.shown_address
             ),
             now,
         ),

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Count, F
 from django.db.models.functions import TruncHour
@@ -90,7 +91,11 @@ def rebuild(now: datetime | None = None) -> int:
 
     Events that arrive meanwhile wait for it and are added then.
     """
-    since = _hour((now or timezone.now()) - KEPT)
+    kept = KEPT
+    if settings.RETAIN_EVENTS_DAYS:
+        # Of the last day before they go some are gone already.
+        kept = min(kept, timedelta(days=settings.RETAIN_EVENTS_DAYS - 1))
+    since = _hour((now or timezone.now()) - kept)
     return survive(lambda: _rebuild(since))
 
 

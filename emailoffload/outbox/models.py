@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 
 from django.db import models
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from emailoffload.outbox.states import ClaimState, EmailState
@@ -207,6 +208,24 @@ class Email(models.Model):
 
     def __str__(self) -> str:
         return str(self.ref)
+
+    def _shown(self, value: str) -> str:
+        return gettext("(erased)") if self.forgotten_at and not value else value
+
+    @property
+    def shown_subject(self) -> str:
+        """The subject for people; that it was erased, where it was: never a blank without a reason."""
+        return self._shown(self.subject)
+
+    @property
+    def shown_name(self) -> str:
+        """The recipient's name for people."""
+        return self._shown(self.name)
+
+    @property
+    def shown_address(self) -> str:
+        """The recipient's address for people."""
+        return self._shown(self.address)
 
 
 class Shadow(models.Model):

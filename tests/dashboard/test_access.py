@@ -66,6 +66,8 @@ def test_the_groups_see_what_their_roles_need() -> None:
     sixth.extend_roles(apps, None)
     seventh = import_module("emailoffload.migrations.0013_dashboard_roles")
     seventh.extend_roles(apps, None)
+    eighth = import_module("emailoffload.migrations.0014_privacy")
+    eighth.extend_role(apps, None)
     for name, models in first.ROLES.items():
         found = set(Group.objects.get(name=name).permissions.values_list("codename", flat=True))
         added = {codename for codename, _model in [*second.ROLES[name], *third.ROLES[name]]}
@@ -73,6 +75,7 @@ def test_the_groups_see_what_their_roles_need() -> None:
         added |= {"view_reconcilefinding"} if name in fifth.ROLES else set()
         added |= {codename for codename, _model in sixth.ROLES[name]}
         added |= {codename for codename, _model in seventh.ROLES[name]}
+        added |= set(eighth.NAMES) if name == eighth.ROLE else set()
         assert found == {f"view_{model}" for model in models} | added
     assert not Group.objects.get(name="Auditors").permissions.filter(codename="view_content").exists()
 

@@ -170,6 +170,14 @@ EVERY_URL: dict[str, Callable[[Email], list[Ask]]] = {
     ),
     "coverage": lambda email: [*gets("/coverage/", f"/coverage/?q={email.activity_id}"), ("/coverage/", {})],
     "shadows": lambda email: gets("/routing/shadows/", "/routing/shadows/?verdict=sent"),
+    "user-export": lambda email: [
+        (f"/users/{email.user_id}/export/", None),
+        (f"/users/{email.user_id}/export/", {"reason": "Ticket 4711"}),
+    ],
+    "user-erase": lambda email: [
+        (f"/users/{email.user_id}/erase/", None),
+        (f"/users/{email.user_id}/erase/", {"reason": "Ticket 4711", "confirm": str(email.user_id)}),
+    ],
     "pause": lambda email: [
         ("/pause/", None),
         ("/pause/", {"do": "pause-both", "reason": "They did not get it"}),

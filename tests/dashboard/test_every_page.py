@@ -89,6 +89,8 @@ PAGES: dict[str, Pages] = {
         "routing-wrong": "?user=abc",
     },
     "shadows": lambda busy: {"shadows": ""},
+    "user-export": lambda busy: {"user-export": ""},
+    "user-erase": lambda busy: {"user-erase": ""},
     "pause": lambda busy: {"pause": ""},
     "fallbacks": lambda busy: {"fallbacks": ""},
     "fallback-group": lambda busy: {"fallback-group": "failed/?reason=held:deadline"},
