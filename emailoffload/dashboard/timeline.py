@@ -11,8 +11,7 @@ from django.utils.formats import number_format
 from django.utils.functional import Promise
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from emailoffload.dashboard import deeds, observed, reasons, sentences, words
 from emailoffload.dashboard.known import NOTHING, Known
