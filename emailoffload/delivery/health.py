@@ -86,11 +86,11 @@ def trip(outcome: Outcome) -> Breaker:
     log.log(
         # The passes say the same each time.
         logging.WARNING if times == 1 else logging.INFO,
-        "Amazon SES takes no mail (%s), for the %d. time in a row: the breaker is open for %.0f s, and nothing is "
-        "claimed or sent. Then mails are tried, one at a time. %s",
+        "Amazon SES takes no mail (%s). The breaker is open for %.0f s (%d in a row): nothing is claimed or sent; then "
+        "mails are tried, one at a time. %s",
         outcome.code,
-        times,
         seconds,
+        times,
         outcome.message,
     )
     return opened

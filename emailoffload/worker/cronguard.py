@@ -81,11 +81,11 @@ def _watch(stop: Callable[[], bool]) -> None:
             failures += 1
             seconds = min(LONGEST_PAUSE, 2.0 * failures)
             log.error(
-                "The watch over IOMAD's queue met an error (%s) and tries again in %.0f s, for the %d. time in a row. "
+                "The watch over IOMAD's queue met an error (%s; %d in a row) and tries again in %.0f s. "
                 "Meanwhile IOMAD's own cron sends. If it goes on, `manage.py doctor` names the cause.",
                 logs.named(error),
-                seconds,
                 failures,
+                seconds,
             )
             guard.drop()
         _sleep(seconds, stop)

@@ -125,7 +125,7 @@ def run(*, rebuild: bool = False, budget: float | None = None) -> RollupsResult:
                     "The counts of %(repaired)s hours were not those of their rows, and now are."
                 ) % {"repaired": result.repaired}
                 log.warning(
-                    "%s Rows were changed past the product, by hand or by a restore; nothing is to be done.",
+                    "Rows were changed past the product, by hand or by a restore. %s Nothing is to be done.",
                     recording.message,
                 )
     return result
