@@ -14,7 +14,7 @@ ARG LOCK=requirements.lock
 COPY requirements*.lock /tmp/
 RUN pip --python /opt/venv/bin/python install --no-cache-dir --require-hashes -r "/tmp/$LOCK"
 WORKDIR /srv/email-offload
-COPY manage.py ./
+COPY manage.py pyproject.toml ./
 COPY offloadsite ./offloadsite
 COPY emailoffload ./emailoffload
 COPY templates ./templates

@@ -16,6 +16,13 @@ def main() -> None:
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 
+    if sys.argv[1:] in (["--version"], ["version"]):
+        import django
+
+        from emailoffload import version
+
+        print(f"Email Offload {version.current()} (Django {django.get_version()})")
+        return
     try:
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:

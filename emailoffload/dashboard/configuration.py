@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from itertools import groupby
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from emailoffload import version as product
 from emailoffload.actions import checkup
 from emailoffload.dashboard import access
 from emailoffload.dashboard.views import Page
@@ -39,7 +40,7 @@ VERDICTS: Final[dict[str, Promise]] = {
     "unknown": gettext_lazy("not seen"),
     "ok": gettext_lazy("fine"),
 }
-PACKAGES: Final = ("email-offload", "Django", "django-q2", "boto3", "mysqlclient")
+PACKAGES: Final = ("Django", "django-q2", "boto3", "mysqlclient")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +101,8 @@ def _database(config: dict[str, Any]) -> str:
 
 def versions() -> list[tuple[str, str]]:
     """Names and versions of what a report of a problem should name; two queries."""
-    found = [("Python", platform.python_version())]
-    for name in PACKAGES:
-        try:
-            found.append((name, version(name)))
-        except PackageNotFoundError:
-            continue
+    found = [("Email Offload", product.current()), ("Python", platform.python_version())]
+    found += [(name, version(name)) for name in PACKAGES]
     labels = {"default": _("Own database"), "moodle": _("Moodle's database")}
     return found + [(label, _server(alias)) for alias, label in labels.items()]
 

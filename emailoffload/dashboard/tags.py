@@ -14,6 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 
+from emailoffload import version
 from emailoffload.dashboard import companies, dates, nav, reasons, words
 from emailoffload.dashboard.directions import apart
 
@@ -81,6 +82,12 @@ def navigation(context: dict[str, Any]) -> dict[str, Any]:
 def sample_site() -> bool:
     """Whether this is the sample Moodle, not a real site."""
     return bool(settings.SAMPLE_SITE)
+
+
+@register.simple_tag
+def product_version() -> str:
+    """The version of the product, for the foot of pages."""
+    return version.current()
 
 
 @register.simple_tag

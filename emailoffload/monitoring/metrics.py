@@ -7,8 +7,6 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from django.db.utils import Error as DatabaseFailure
@@ -18,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from emailoffload import logs
+from emailoffload import logs, version
 from emailoffload.monitoring import reachable, sections
 from emailoffload.monitoring.families import FAMILIES, Family
 from emailoffload.monitoring.sections import Sample
@@ -50,7 +48,7 @@ class DatabaseState(Collector):
 
 
 def _samples() -> Iterator[Sample]:
-    yield "build_info", (_version(),), 1
+    yield "build_info", (version.current(),), 1
     ours = reachable.ours()
     yield "database_up", ("offload",), float(ours)
     yield "database_up", ("moodle",), float(reachable.moodle())
@@ -81,14 +79,6 @@ def _samples() -> Iterator[Sample]:
 def _empty(family: Family) -> CounterMetricFamily | GaugeMetricFamily:
     kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
     return kind(family.full_name, family.help, labels=family.labels)
-
-
-@cache
-def _version() -> str:
-    try:
-        return version("email-offload")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 _registry = CollectorRegistry(auto_describe=False)

@@ -11,7 +11,6 @@ import sqlite3
 import subprocess
 import tempfile
 import time
-import tomllib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from importlib.metadata import version
@@ -21,6 +20,7 @@ from typing import Any
 from django.conf import settings
 from django.utils.translation import gettext as _
 
+from emailoffload import version as product
 from emailoffload.sandbox.drill import plan as planning
 from emailoffload.sandbox.drill.ledger import Ledger
 from emailoffload.sandbox.drill.pace import Pace
@@ -136,11 +136,8 @@ def _free_ports() -> tuple[int, int]:
 
 
 def _versions() -> dict[str, str]:
-    # The product runs from its folder and need not be an installed package.
-    project = settings.BASE_DIR / "pyproject.toml"
-    own = tomllib.loads(project.read_text())["project"]["version"] if project.is_file() else _("unknown")
     return {
-        "Email Offload": own,
+        "Email Offload": product.current(),
         **{name: version(name) for name in PACKAGES},
         "Python": platform.python_version(),
         "SQLite": sqlite3.sqlite_version,
