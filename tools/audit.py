@@ -3,8 +3,8 @@
     tools/audit.py [LOCK…]
 
 Exit status 1 names what is known and not accepted in `tools/audit.toml`. Where PyPI cannot be asked (no network, a
-mirror that has only files), it says so in one line and ends well: whoever is offline can work, and nobody is told that all is
-well. Answers that are less than a day old are not asked for again.
+mirror that has only files), it says so in one line and ends well: whoever is offline can work, and nobody is told that
+all is well. Answers that are less than a day old are not asked for again.
 """
 
 from __future__ import annotations

@@ -15,6 +15,10 @@ TWO_DAYS = 172800
 """Moodle drops a reminder that is more than this many seconds overdue (facts §2.7)."""
 TICK_SLACK = 60
 """A cron run may start this many seconds after its period: cron starts once a minute."""
+MOST_REMINDERS = 32767
+"""What `emailsent` can hold. Beyond this, or below nothing, no claim can be written, nor the batch that it is in."""
+LONGEST_DELAY = 100 * 366 * 24 * 3600
+"""Seconds between two reminders, far more than Moodle's form takes; what is longer does not fit `emailtime`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,12 @@ def plan(row: InProgress, remindercount: int, emaildelay: int, clock: Clock) -> 
     Rules: facts §2.7, §2.9, §3.4; the values written: design §3.2.
     """
     due, sent = row.emailtime, row.emailsent
+    if not (
+        0 <= sent < MOST_REMINDERS
+        and 0 <= remindercount <= MOST_REMINDERS
+        and 0 <= emaildelay <= LONGEST_DELAY
+    ):
+        return reasons.BROKEN_ROW
     if due + TWO_DAYS < clock.now:
         return reasons.TOO_LATE
     under_lock = due < clock.now + clock.margin
