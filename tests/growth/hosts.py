@@ -32,7 +32,11 @@ socket.gethostname = lambda: sys.argv[1]
 import django; django.setup()
 from django.core.management import call_command
 from emailoffload.delivery import health
-health.SHORTEST = health.LONGEST = 4.0
+from emailoffload.worker import broker, outcomes
+health.SHORTEST = health.LONGEST = 3.0
+outcomes.LONGEST_DELAY = outcomes.ACCOUNT_DELAY = 2.0
+broker.REST_SECONDS = 2.0
+broker.ANSWER_SECONDS = 2.0
 call_command("qcluster")
 """
 

@@ -157,4 +157,4 @@ def test_the_image_copies_only_files_that_exist_and_are_let_through() -> None:
         words = line.split()
         if words[:1] == ["COPY"] and not words[1].startswith("--from"):
             assert set(words[1:-1]) <= let_through
-            assert all((ROOT / name).exists() for name in words[1:-1])
+            assert all(any(ROOT.glob(name.removeprefix("./"))) for name in words[1:-1])
