@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import re
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,10 @@ class OldSite:
     def leave(self, database: str) -> None:
         """Give the product the database `database` again, and drop this one."""
         self._switch(database)
+        self.drop()
+
+    def drop(self) -> None:
+        """Remove it."""
         self.root.close()
         self.server.run(f"DROP DATABASE {DATABASE}")
 
@@ -130,6 +135,13 @@ class OldSite:
             )  # type: ignore[index]
             changes = ", ".join(f"{name} = {name} + {self.late}" for name in columns)
             moodle.execute(f"UPDATE {table} SET {changes} WHERE id >= %s", [inserted])
+
+
+def plain(value: Any) -> Any:
+    """A value of a row as SQLite keeps it, fit for JSON."""
+    if isinstance(value, datetime):
+        return value.isoformat(" ")
+    return {"hex": value.hex()} if isinstance(value, bytes) else value
 
 
 def applied() -> set[tuple[str, str]]:
