@@ -31,7 +31,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import DatabaseError, Error, OperationalError, connections, transaction
+from django.db import DatabaseError, Error, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from emailoffload.moodle import guard
@@ -44,6 +44,8 @@ _DEADLOCK, _LOCK_WAIT = 1213, 1205
 _BROKEN_OFF = frozenset({1053, 1180, 1317, 1927, 4031})
 """The server goes down, or ended the connection or the statement: as good as a lost connection."""
 _TRIES = 3
+_AT_ONCE = 1000
+"""Rows that one statement reads."""
 
 
 class ClaimUnknown(Exception):
@@ -111,14 +113,14 @@ def apply(source: str, swaps: Sequence[Swap]) -> set[int]:
     if not swaps:
         return set()
     connection = connections["moodle"]
-    for attempt in range(1, _TRIES + 1):
+    for tries_left in reversed(range(_TRIES)):
         try:
             with guard.writing():
                 return _apply_all(connection, target, swaps) or _apply_some(connection, target, swaps)
         except Error as error:
             code = error.args[0] if error.args else None
-            if isinstance(error, OperationalError) and code in (_DEADLOCK, _LOCK_WAIT):
-                if attempt < _TRIES:
+            if code in (_DEADLOCK, _LOCK_WAIT):
+                if tries_left:
                     continue
                 raise RowsLocked("somebody is changing one of the rows in Moodle's database") from error
             if _connection_lost(error, code):
@@ -192,8 +194,8 @@ def values(source: str, row_ids: Collection[int]) -> dict[int, Values]:
     found: dict[int, Values] = {}
     ids = sorted(row_ids)
     with connection.cursor() as cursor:
-        for start in range(0, len(ids), 1000):
-            found |= _read(cursor, connection, TARGETS[source], ids[start : start + 1000], lock=False)
+        for start in range(0, len(ids), _AT_ONCE):
+            found |= _read(cursor, connection, TARGETS[source], ids[start : start + _AT_ONCE], lock=False)
     return found
 
 

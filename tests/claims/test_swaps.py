@@ -168,6 +168,43 @@ def test_rows_with_and_without_null_are_claimed_and_handed_back_together(moodle:
         assert claims.values("iomad_queue", ids) == values(part)
 
 
+def test_of_no_rows_none_is_won_and_nobody_is_asked(moodle: Moodle, table: Table) -> None:
+    with CaptureQueriesContext(connections["moodle"]) as queries:
+        assert claims.apply(table.source, []) == set()
+        assert claims.values(table.source, []) == {}
+    assert len(queries) == 0
+
+
+def test_thousands_of_rows_are_read_in_statements_of_a_bounded_size_and_none_is_missed(
+    moodle: Moodle, table: Table
+) -> None:
+    first = table.rows(moodle, 1)[0][0]
+    ids = range(first - 999, first + 2000)
+    with CaptureQueriesContext(connections["moodle"]) as queries:
+        found = claims.values(table.source, ids)
+    assert found == {row_id: row for row_id, row in every(moodle, table) if row_id in ids}
+    assert found.keys() >= {first, first + 1}  # the last of the first statement, the first of the second
+    asked = [len(query["sql"].split(" IN (")[1].split(",")) for query in queries]
+    assert asked == [1000, 1000, 999]
+
+
+def test_looking_at_rows_waits_for_nobody_and_keeps_nobody_waiting(moodle: Moodle, table: Table) -> None:
+    ((row_id, before),) = table.rows(moodle, 1)
+    moodle.execute("START TRANSACTION")
+    moodle.execute(f"UPDATE {table.name} SET {table.others[0]} WHERE id = {row_id}")
+    started = time.monotonic()
+    with CaptureQueriesContext(connections["moodle"]) as queries:
+        assert claims.values(table.source, [row_id]) == {row_id: before}
+    assert time.monotonic() - started < 2
+    assert len(queries) == 1  # no transaction around it
+    moodle.execute("ROLLBACK")
+
+
+def every(moodle: Moodle, table: Table) -> list[tuple[int, claims.Values]]:
+    """(id, values) of every row."""
+    return [(row[0], row[1:]) for row in moodle.rows(f"SELECT id, {table.columns} FROM {table.name}")]
+
+
 def test_a_row_that_already_holds_our_values_is_ours(moodle: Moodle, table: Table) -> None:
     swaps = table.swaps(table.rows(moodle, 5))
     claims.apply(table.source, swaps[:2])
@@ -390,6 +427,7 @@ def test_even_while_claiming_no_other_table_and_no_other_kind_of_statement_passe
         ("reengagement", [Swap(1, (0, 5, 0), (1, 6, 0))] * 2, "once"),
         ("reengagement", [Swap(1, (0, 5), (1, 6))], "emailsent, emailtime, completed"),
         ("iomad_queue", [Swap(1, (None, 5), (5, 5))], "must change its modifiedtime"),
+        ("iomad_queue", [Swap(1, (None, 5), (6, 5))], "must change its modifiedtime"),
         ("iomad_queue", [Swap(1, (None, 5, 0), (6, 6, 0))], "sent, modifiedtime"),
     ],
 )

@@ -23,6 +23,7 @@ from emailoffload.outbox.states import (
     EmailState,
     IllegalTransition,
     check,
+    sources_of,
 )
 from tests.outbox.factory import queue_email, queue_emails
 
@@ -42,6 +43,11 @@ def test_only_moves_of_the_table_are_allowed(old: EmailState, new: EmailState) -
     else:
         with pytest.raises(IllegalTransition, match=f"{old} to {new}"):
             check(old, new)
+
+
+@pytest.mark.parametrize("new", EmailState)
+def test_what_may_come_to_a_state_is_the_table_read_backwards(new: EmailState) -> None:
+    assert sources_of(new) == {old for old in EmailState if new in TRANSITIONS[old]}
 
 
 def test_no_state_follows_itself_and_no_late_event_pulls_a_state_back() -> None:
