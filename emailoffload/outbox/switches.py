@@ -37,7 +37,7 @@ def set_pause(new: Pause) -> None:
     value = {"claims": new.claims, "sends": new.sends, "by": new.by, "reason": new.reason}
     shared.put(_PAUSE, value)
     paused = [name for name, is_so in (("claiming", new.claims), ("sending", new.sends)) if is_so]
-    log.warning(
+    log.info(
         "Somebody switched pauses: %s. Overview and the audit log say who and why.",
         f"{' and '.join(paused)} stop with their next batch" if paused else "nothing is paused any more",
     )

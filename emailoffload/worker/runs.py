@@ -119,10 +119,15 @@ def _tell(row: Run, seconds: float, failure: Exception | None) -> None:
         row.outcome,
         f" ({did})" if did else "",
         f". {row.message}" if row.message else "",
-        f" ({logs.named(failure)}). The next pass tries again." if failure else "",
-        exc_info=None if isinstance(failure, Error) else failure,
+        _why(failure) if failure else "",
         extra={"run": row.pk, "pass": row.kind, "outcome": row.outcome, "ms": round(1000 * seconds)},
     )
+
+
+def _why(failure: Exception) -> str:
+    """What a failure may say in any log: never its text, which no handler of a site's own shall see either."""
+    more = "" if isinstance(failure, Error) else "\n" + "\n".join(logs.where(failure))
+    return f" ({logs.named(failure)}). The next pass tries again.{more}"
 
 
 def _did(counts: dict[str, Any]) -> str:

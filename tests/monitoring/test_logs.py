@@ -230,6 +230,7 @@ class TestTurns:
         ]
 
     def test_a_pause_is_told_without_who_and_why(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO)
         switches.set_pause(switches.Pause(claims=True, sends=True, by="ada", reason="Lovelace"))
         switches.set_pause(switches.Pause())
         first, second = caplog.messages
