@@ -76,7 +76,7 @@ class _Standing:
 _standing = _Standing()
 
 
-class _Carrier(Broker):  # type: ignore[misc]  # django-q has no types
+class _Carrier(Broker):
     """A queue of triggers on a server of its own, with the one in our database behind it.
 
     What a subclass does raises Unusable. Statistics of django-q's own stay in the process.
@@ -85,7 +85,7 @@ class _Carrier(Broker):  # type: ignore[misc]  # django-q has no types
     called = ""
 
     def __init__(self, list_key: str | None = None) -> None:
-        super().__init__(list_key)
+        super().__init__(list_key or Conf.CLUSTER_NAME)
         self.behind = ORM(self.list_key)
         self._looked_behind = 0.0
 
