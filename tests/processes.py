@@ -228,6 +228,11 @@ def main() -> None:
         from emailoffload.worker import feedback
 
         done = feedback.run(until_empty=True).as_dict()
+    elif what == "retention":
+        from emailoffload.worker.privacy import forget, retention
+
+        forget.BATCH = int(args[0])  # type: ignore[misc]
+        done = retention.run(budget=60).as_dict()
     elif what == "release":
         from emailoffload.actions.release import release
         from emailoffload.outbox.models import Claim

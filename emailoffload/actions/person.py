@@ -30,7 +30,7 @@ STOPPABLE: Final = (EmailState.QUEUED, EmailState.UNCERTAIN, EmailState.FAILED)
 OBJECT: Final = "person"
 KEPT: Final[Mapping[str, Promise]] = {
     "waiting": gettext_lazy(
-        "Mails that are being sent or handed back at this moment. Ask again in a few minutes: the rest goes then."
+        "Mails that are being sent or handed back at this moment. Erase again in a few minutes: the rest goes then."
     ),
     "suppressed": gettext_lazy(
         "An address that must not be written to stays on the suppression list, alone: without it the next mail would "

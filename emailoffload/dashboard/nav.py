@@ -75,7 +75,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
             EMAIL_PAGES,
         )
     ),
-    _one(Entry("users", _("Users"), access.VIEW_EMAIL, frozenset({"user"}))),
+    _one(Entry("users", _("Users"), access.VIEW_EMAIL, frozenset({"user", "user-export", "user-erase"}))),
     _one(Entry("fallbacks", _("Fallbacks"), access.VIEW_EMAIL, frozenset({"fallback-group"}))),
     Section(
         _("Delivery"),

@@ -105,6 +105,7 @@ class PersonPage(Page):
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """The numbers of what is held, and the form."""
         found = person.summary(self.user_id)
+        kwargs.pop("user_id", None)  # the one of the address, as typed
         return super().get_context_data(
             user_id=self.user_id,
             found=found,
@@ -172,10 +173,10 @@ class ErasePersonPage(PersonPage):
         else:
             number = len(done.waiting)
             text = ngettext(
-                "All but %(n)s mail is erased: it is being sent or handed back at this moment. Erase again in a few "
+                "Erased but for %(n)s mail, which is being sent or handed back at this moment. Erase again in a few "
                 "minutes.",
-                "All but %(n)s mails is erased: they are being sent or handed back at this moment. Erase again in a "
-                "few minutes.",
+                "Erased but for %(n)s mails, which are being sent or handed back at this moment. Erase again in a few "
+                "minutes.",
                 number,
             )
             messages.error(request, text % {"n": number})

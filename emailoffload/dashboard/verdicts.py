@@ -324,6 +324,8 @@ def verdict(email: Email, known: Known = NOTHING) -> Verdict:
         found = with_suppression(found, known.suppression)
     if email.sensitive and email.erased_at and found.tone not in {"good", "wait"}:
         return replace(found, cure=_("It carried credentials, which are erased.") + f" {reset_advice()}")
+    if email.erased_at and found.cure and found.tone not in {"good", "wait"}:
+        return replace(found, cure=_("What it said is erased: it cannot be sent again."))
     return found
 
 

@@ -24,6 +24,7 @@ NAMES = (
     "smtp_after_send",
     "smtp_before_record",
     "feedback_stored",
+    "mails_emptied",
 )
 _wanted, _, _count = os.environ.get("OFFLOAD_KILL_AT", "").partition(":")
 _left = int(_count or 1)

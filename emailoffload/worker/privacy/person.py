@@ -219,7 +219,7 @@ def _events(ids: Sequence[int]) -> int:
     refs = dict(Event.objects.filter(pk__in=ids).values_list("pk", "ref"))
     needed = steps.undecided((), {ref for ref in refs.values() if ref})
     free = [pk for pk, ref in refs.items() if not ref or ref not in needed]
-    Event.objects.filter(pk__in=free).delete()
+    forget.events(free)
     return len(free)
 
 

@@ -84,7 +84,8 @@ def events(before: datetime, now: datetime, go_on: GoOn) -> int:
             for pk, _at, email_id, ref, again in old
             if again is None and email_id not in needed and (not ref or ref not in needed)
         ]
-        done += _delete(Event, ripe)
+        forget.events(ripe)
+        done += len(ripe)
         if not old:
             break
         after = found[-1][0]
