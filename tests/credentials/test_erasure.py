@@ -130,6 +130,25 @@ def test_a_body_is_overwritten_before_its_row_goes(monkeypatch: pytest.MonkeyPat
     assert bytes(Content.objects.get().body) == bytes(len(before))
 
 
+def test_what_a_dispatcher_leases_between_the_look_and_the_lock_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (mail,) = queue_emails(1, email={"sensitive": True, "state": "failed"})
+    looks: list[int] = []
+    look = erasure._erasable
+
+    def leased_after_the_first(emails: Any) -> list[int]:
+        found = look(emails)
+        looks.append(len(found))
+        Email.objects.filter(pk=mail.pk).update(lease="theirs")
+        return found
+
+    monkeypatch.setattr(erasure, "_erasable", leased_after_the_first)
+    assert erasure.erase([mail.pk]) == 0
+    assert looks == [1, 0]
+    assert stored() == 1
+
+
 def test_a_large_backlog_is_erased_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(erasure, "BATCH", 3)
     now = timezone.now()

@@ -231,6 +231,22 @@ print("|".join(kinds))
 """
 
 
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("database or disk is full", trouble.FULL), ("disk I/O error", trouble.FULL),
+        ("attempt to write a readonly database", trouble.READ_ONLY), ("database is locked", trouble.LOCKED),
+        ("unable to open database file", trouble.AWAY), ("no such table: x", trouble.OTHER),
+    ],
+)  # fmt: skip
+def test_what_sqlite_says_is_told_apart_by_its_words(
+    monkeypatch: pytest.MonkeyPatch, words: str, kind: str
+) -> None:
+    monkeypatch.setattr(connection, "vendor", "sqlite")
+    assert trouble.of(OperationalError(words)).kind == kind
+    assert trouble.of(OperationalError()).kind == trouble.OTHER
+
+
 def test_an_sqlite_database_that_is_full_read_only_or_locked_is_named_as_that(tmp_path: Path) -> None:
     done = on_sqlite(ON_SQLITE, tmp_path).stdout.strip().splitlines()[-1].split("|")
     assert done == [

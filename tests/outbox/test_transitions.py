@@ -45,6 +45,14 @@ def test_only_moves_of_the_table_are_allowed(old: EmailState, new: EmailState) -
             check(old, new)
 
 
+def test_each_state_counts_as_work_to_do_as_left_or_as_the_end() -> None:
+    told_by_events = {S.DELAYED, S.DELIVERED, S.OPENED, S.CLICKED, S.BOUNCED, S.COMPLAINED, S.REJECTED}
+    assert told_by_events == AFTER_ACCEPTANCE
+    assert {S.PREPARED, S.QUEUED, S.SENDING, S.UNCERTAIN} == OPEN
+    assert {S.SENDING, S.UNCERTAIN, S.ACCEPTED, S.SENT_SMTP} | told_by_events == LEFT
+    assert set(EmailState) - OPEN - LEFT == {S.SUPPRESSED, S.RELEASED, S.FAILED, S.CANCELLED}
+
+
 @pytest.mark.parametrize("new", EmailState)
 def test_what_may_come_to_a_state_is_the_table_read_backwards(new: EmailState) -> None:
     assert sources_of(new) == {old for old in EmailState if new in TRANSITIONS[old]}

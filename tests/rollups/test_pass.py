@@ -57,6 +57,12 @@ class TestOnePass:
         assert rollups.run().counted == 1
         assert in_the_counts() == in_the_rows()
 
+    def test_an_hour_that_another_process_has_just_counted_is_not_counted_again(self, hour: datetime) -> None:
+        store_emails(2, hour)
+        changed = [each for each in counting.waiting() if each.kind == EMAILS]
+        assert [counting.recount(each) for each in changed] == [True]
+        assert [counting.recount(each) for each in changed] == [False]
+
     def test_a_pass_that_did_not_come_is_made_up_for_by_the_next(self, hour: datetime) -> None:
         ids = store_emails(3, hour)
         transitions.move(ids[:2], S.CANCELLED, now=timezone.now() - timedelta(days=3))
