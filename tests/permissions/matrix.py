@@ -94,7 +94,7 @@ PAGES: Final[tuple[Row, ...]] = (
     Row("login", "/login/", "", do=GUESS, other=LOGGED_IN, changes=False, free=True),
     Row("healthz", "/healthz", "", other=everybody(200)),
     Row("healthz-worker", "/healthz/worker", "", other=everybody(200)),
-    Row("readyz", "/readyz", "", other=everybody(503)),
+    Row("readyz", "/readyz", "", other=everybody(200)),
     Row("metrics", "/metrics", "", other=everybody(200)),
     Row("events-sns", "/events/sns/", "", do={"x": "y"}, other=everybody(404)),
     Row("set-language", "/language/", "", do={"language": "de"}, other=everybody(302), changes=False, free=True),
