@@ -101,6 +101,7 @@ COLUMNS: Final[Mapping[str, Callable[[Email], Any]]] = {
     "bounced": lambda email: _time(email.bounced_at),
     "complained": lambda email: _time(email.complained_at),
     "ses_message_id": lambda email: email.message_id,
+    "erased": lambda email: _time(email.forgotten_at),
 }
 """Headings, which stay the same in every language, and what stands below them."""
 

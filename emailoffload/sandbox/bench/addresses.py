@@ -268,6 +268,9 @@ def _users(seen: Examples) -> Iterator[Address]:
     yield _at("user", "with none", 4_000_000)
     yield _at("user", "half-way down", seen.busy_user, before=seen.email.pk)
     yield _at("user", "bound", seen.busy_user, bound=True)
+    for name in ("user-export", "user-erase"):
+        yield _at(name, "with many mails", seen.busy_user)
+        yield _at(name, "with some mails", seen.email.user_id)
 
 
 def _events(seen: Examples) -> Iterator[Address]:
