@@ -21,11 +21,12 @@ from emailoffload import (
 )
 from emailoffload.admin_lists import CappedPaginator, SearchedByIndex, by
 from emailoffload.admin_scope import ForOwnCompanies
-from emailoffload.dashboard import audit_words, shadows, words
+from emailoffload.dashboard import audit_words, shadows, walk, words
 from emailoffload.feedback.models import Suppression
 from emailoffload.outbox.figures import LeftRow
 from emailoffload.outbox.models import Attempt, AuditEntry, Claim, Email, Lease, RowError, Run, Shadow, State
 from emailoffload.outbox.reconciliation import ReconcileFinding
+from emailoffload.outbox.states import EmailState
 from emailoffload.sources import registry
 from emailoffload.worker import reconcile_words
 
@@ -152,7 +153,7 @@ class EmailAdmin(ReadOnly):
 
     company = "company_id"
     list_display = ("id", "state", "role", "user_id", "address", "subject", "due_at", "state_at", "attempts")
-    list_filter = ("state",)
+    list_filter = (by("state", _("state (the newest 1,000)"), EmailState.choices, walk.newest),)
     searched = ("user_id", "address", "message_id")
     search_help_text = _("User id, address or SES message id")
     raw_id_fields = ("claim", "resend_of")

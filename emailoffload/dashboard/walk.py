@@ -172,6 +172,16 @@ def _sweep_end(low: int | None, high: int | None, up: bool) -> int | None:
     return first + SWEEP if up else last - SWEEP
 
 
+def newest(column: str, value: str | int, limit: int) -> list[int]:
+    """Ids of the newest emails that have a value in one of the columns of `INDEXES`, at most `limit`.
+
+    The index is named to the server: for a few rows in the order of ids it would rather read emails from the last one
+    on, and for a value that only old ones have that is all of them.
+    """
+    rows = Email.objects.filter(**{column: value}).order_by("-pk").values("pk")[:limit]
+    return [row[0] for row in _fetch(rows, INDEXES[column])]
+
+
 def _named(sql: str, index: str) -> str:
     """The statement with the index that it has to use, where the database takes such a word."""
     if connection.vendor != "mysql" or index in UNIQUE:

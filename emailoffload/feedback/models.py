@@ -151,6 +151,7 @@ class Suppression(models.Model):
         indexes = [
             models.Index(fields=["address", "-id"], name="suppression_address"),
             models.Index(fields=["agreement"], name="suppression_agreement"),
+            models.Index(fields=["reason", "-id"], name="suppression_reason"),
         ]
 
     def __str__(self) -> str:

@@ -153,6 +153,10 @@ class Migration(migrations.Migration):
             constraint=models.UniqueConstraint(fields=('kind', 'hour', 'source', 'company_id', 'key'), name='hour_count_once'),
         ),
         migrations.AddIndex(
+            model_name='suppression',
+            index=models.Index(fields=['reason', '-id'], name='suppression_reason'),
+        ),
+        migrations.AddIndex(
             model_name='leftrow',
             index=models.Index(fields=['user_id', '-id'], name='left_row_user'),
         ),

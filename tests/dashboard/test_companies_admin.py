@@ -25,8 +25,9 @@ pytestmark = pytest.mark.django_db(databases=["default", "moodle"])
 SCOPED: dict[str, list[str]] = {
     "email": [
         "user_id__exact={user}", "user_id={user}", "company_id={company}", "company_id__exact={company}",
-        "address__startswith={address}", "state__exact=failed", "q={user}", "q={address}", "q={message}",
-        "o=5", "o=-1", "p=2", "all=", "_facets=True", "claim__id__exact={claim}", "claim__company_id={company}",
+        "address__startswith={address}", "state=failed", "state__exact=failed", "q={user}", "q={address}",
+        "q={message}", "o=5", "o=-1", "p=2", "all=", "_facets=True", "claim__id__exact={claim}",
+        "claim__company_id={company}",
         "claim__user_name__startswith=F", "resend_of__id__exact={pk}", "resend_of__isnull=True", "id__in={pk}",
         "_popup=1&_to_field=id", "e=1",
     ],

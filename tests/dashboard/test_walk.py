@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.db.models import Q
 from django.http import QueryDict
-from django.test import RequestFactory
+from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
@@ -22,6 +22,7 @@ from emailoffload.dashboard import walk
 from emailoffload.dashboard.filters import EmailFilter
 from emailoffload.outbox import scope
 from emailoffload.outbox.models import Email
+from emailoffload.outbox.states import EmailState
 from tests.dashboard.conftest import make_user
 from tests.dashboard.factories import make_claim
 from tests.dashboard.world import bind
@@ -180,6 +181,22 @@ def test_every_statement_of_a_list_uses_an_index_and_ends(
                 assert step["type"] != "ALL", (sql, plan)
                 assert step["key"], (sql, plan)
                 assert "filesort" not in (step["Extra"] or ""), (sql, plan)
+
+
+def test_the_newest_of_a_state_are_read_from_its_index(emails: list[Email]) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        found = walk.newest("state", EmailState.FAILED, 3)
+    assert found == list(
+        Email.objects.filter(state="failed").order_by("-pk").values_list("pk", flat=True)[:3]
+    )
+    assert len(found) == 3
+    assert "FORCE INDEX (`email_state`)" in queries[0]["sql"]
+
+
+def test_djangos_admin_lists_the_newest_emails_of_a_state(emails: list[Email], admin_client: Client) -> None:
+    shown = admin_client.get("/admin/emailoffload/email/?state=failed").context["cl"].result_list
+    assert {row.state for row in shown} == {"failed"}
+    assert [row.pk for row in shown] == walk.newest("state", EmailState.FAILED, 50)
 
 
 def test_several_states_are_walked_each_by_itself(sam: User) -> None:
