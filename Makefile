@@ -6,7 +6,7 @@ PYTHON := $(VENV)/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench lock format messages imagecheck e2e
+.PHONY: help run test lint bench lock format messages imagecheck e2e mutation
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -16,7 +16,7 @@ run: ## Try it: dashboard, worker, a sample Moodle and a local SES in this termi
 	@$(PYTHON) manage.py quickstart $(ARGS)
 
 test: lint ## Everything that is checked: lint, then every test, on a private MariaDB and in headless Chromium
-	@$(PYTHON) -m pytest -n auto $(ARGS)
+	@$(PYTHON) -m pytest -n auto $(if $(ARGS),$(ARGS),--cov --cov-report=)
 
 lint: ## Style, types, layering, migrations, the settings reference and the lock files
 	@tools/bootstrap dev $(VENV)
@@ -44,3 +44,7 @@ imagecheck: ## Build the image's steps in a bare Debian and start web and worker
 
 e2e: ## From an empty Debian to accepted mails: `make run`, and the way of docs/install.md on MariaDB; needs root
 	@python3 -B tools/e2e.py $(ARGS)
+
+mutation: ## Do the tests notice small mistakes in what claims and moves? An hour or two; ARGS=… goes to tools/mutation.py
+	@tools/bootstrap dev $(VENV)
+	@$(PYTHON) tools/mutation.py $(ARGS)

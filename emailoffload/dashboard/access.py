@@ -73,7 +73,9 @@ NEEDED: dict[str, Promise] = {
     VIEW_AUDIT: _("This page needs the permission to see the audit log (%(permission)s)."),
     VIEW_CONFIGURATION: _("This page needs the permission to see the settings (%(permission)s)."),
     SHARE_VIEW: _("Saving a view for everybody needs the permission to change saved views (%(permission)s)."),
-    EXPORT_PERSON: _("Exporting what is held about a person needs the permission to do that (%(permission)s)."),
+    EXPORT_PERSON: _(
+        "Exporting what is held about a person needs the permission to do that (%(permission)s)."
+    ),
     ERASE_PERSON: _("Erasing what is held about a person needs the permission to do that (%(permission)s)."),
 }
 WHOLE_SITE: Promise = _(

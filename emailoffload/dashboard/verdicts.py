@@ -189,7 +189,9 @@ def _sent_smtp(email: Email, known: Known) -> Verdict:
         sentence = say(_("a person found out that it arrived at {address}."), address=email.shown_address)
         evidence = _("The SMTP server itself never answered. The audit log says who found out, and how.")
     else:
-        took = say(_("the SMTP server took the mail for {address} on {at}."), address=email.shown_address, at=at)
+        took = say(
+            _("the SMTP server took the mail for {address} on {at}."), address=email.shown_address, at=at
+        )
         why = reasons.because(_("It went by SMTP"), reason) if reason else ""
         sentence = joined(took, why, _("SMTP gives no delivery reports, so more is not known."))
         evidence = joined(_("The SMTP server accepted it."), detail)

@@ -257,7 +257,8 @@ def address_suppressed(email: Email, known: Known) -> Verdict:
             _("it was not sent.")
             if now
             else say(
-                _("it was not sent: the address {address} was suppressed at the time."), address=email.shown_address
+                _("it was not sent: the address {address} was suppressed at the time."),
+                address=email.shown_address,
             ),
             now,
         ),

@@ -41,7 +41,9 @@ def test_overview_says_that_nothing_has_happened_yet(support: Client) -> None:
     assert "All is being taken care of" not in page, "no worker has run"
 
 
-def test_overview_says_in_the_first_minutes_that_the_worker_runs_and_only_claims_later(support: Client) -> None:
+def test_overview_says_in_the_first_minutes_that_the_worker_runs_and_only_claims_later(
+    support: Client,
+) -> None:
     make_run("dispatch")
     page = text(support, "/")
     assert "No claiming pass yet. The worker runs" in page
