@@ -18,6 +18,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy
 
 from emailoffload.actions import cancel
+from emailoffload.outbox import erasure
 from emailoffload.outbox.models import AuditEntry, Forgotten
 from emailoffload.outbox.persons import ErasedPerson
 from emailoffload.outbox.states import EmailState
@@ -153,6 +154,7 @@ def erase(user_id: int, *, actor: str, reason: str, also: Collection[str] = ()) 
     ]
     outcomes = cancel.cancel(waiting, actor=actor, reason=reason)
     done = person.erase(user_id, Forgotten.REQUEST, timezone.now(), also=also)
+    erasure.clean_log()
     stopped = sum(outcome.cancelled for outcome in outcomes)
     AuditEntry.objects.create(
         actor=actor[:150],
