@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.db import OperationalError
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from emailoffload.moodle import claims, cronlock
@@ -45,8 +47,58 @@ def test_a_reminder_needs_the_lock_once_its_next_one_or_its_completion_is_at_han
         late_claims.needs_lock(Claim(source="reengagement", before={"completed": 0}, **values), NOW) == needed
     )
     # No run has these in memory with our values.
-    assert not late_claims.needs_lock(Claim(source="reengagement", before={"completed": 1}, **values), NOW)
-    assert not late_claims.needs_lock(Claim(source="iomad_queue", before={"completed": 0}, **values), NOW)
+    completed = Claim(source="reengagement", before={"completed": 1}, **values)
+    assert late_claims.needs_lock(completed, NOW) is False
+    assert (
+        late_claims.needs_lock(Claim(source="iomad_queue", before={"completed": 0}, **values), NOW) is False
+    )
+
+
+@on_databases
+def test_only_intents_that_are_named_are_marked_as_doubtful(moodle: Moodle) -> None:
+    first, second, third = (c.pk for c in intents.intend(some(moodle, 3), None).claims.values())
+    intents.settle([third], [])
+    late_claims.mark([first, third])
+    marked = dict(Claim.objects.values_list("pk", "note"))
+    assert marked == {first: late_claims.DOUBTFUL, second: "", third: ""}
+
+
+@on_databases
+def test_where_our_database_takes_no_mark_that_is_said_and_nothing_else_fails(
+    moodle: Moodle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*args: object, **values: object) -> int:
+        raise OperationalError(2006, "gone")
+
+    monkeypatch.setattr(QuerySet, "update", away)
+    late_claims.mark([7, 8])
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "2 claims may not have reached Moodle" in record.getMessage()
+
+
+@on_databases
+@pytest.mark.parametrize("lock_needed", [False, True])
+def test_of_doubtful_claims_only_those_that_are_due_and_need_no_lock_are_undone(
+    moodle: Moodle, lock_needed: bool
+) -> None:
+    doubtful, sure, not_due = claimed(moodle, 3)
+    now = timezone.now()
+    # The values of the site's rows are of its own time: their next reminders lie in the future here.
+    for claim in (doubtful, sure, not_due):
+        claim.after["emailtime"] = int(now.timestamp()) + 9000
+        claim.completiontime = 0 if lock_needed else 2_000_000_000
+        claim.due_at, claim.note = now, late_claims.DOUBTFUL
+        moodle.execute(
+            "UPDATE mdl_reengagement_inprogress SET emailtime = %s WHERE id = %s",
+            [claim.after["emailtime"], claim.row_id],
+        )
+    sure.note, not_due.due_at = "", now + dt.timedelta(seconds=1)
+    undone = late_claims.undo([doubtful, sure, not_due], now)
+    assert undone == (set() if lock_needed else {doubtful.pk})
+    for claim in (doubtful, sure, not_due):
+        expected = claim.before if claim.pk in undone else claim.after
+        assert claims.holds(claim.source, claims.values(claim.source, [claim.row_id])[claim.row_id], expected)
 
 
 def hand_back(*ids: int) -> list[tuple[bool, str]]:
