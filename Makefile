@@ -6,7 +6,7 @@ PYTHON := $(VENV)/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench lock format messages imagecheck e2e mutation
+.PHONY: help run test lint bench lock format messages imagecheck e2e coverage mutation
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -44,6 +44,10 @@ imagecheck: ## Build the image's steps in a bare Debian and start web and worker
 
 e2e: ## From an empty Debian to accepted mails: `make run`, and the way of docs/install.md on MariaDB; needs root
 	@python3 -B tools/e2e.py $(ARGS)
+
+coverage: ## Every test, all of them traced: the branches of every part of the product, and what no test takes in htmlcov/
+	@tools/bootstrap dev $(VENV)
+	@$(PYTHON) -m pytest -n auto --cov=emailoffload --cov-report=html $(ARGS)
 
 mutation: ## Do the tests notice small mistakes in what claims and moves? An hour or two; ARGS=… goes to tools/mutation.py
 	@tools/bootstrap dev $(VENV)

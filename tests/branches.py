@@ -1,7 +1,9 @@
-"""Branch coverage of the whole suite: a table by part of the product, and a floor for what must not be wrong.
+"""Branch coverage: a table by part of the product, and a floor for what must not be wrong.
 
-On with `--cov`, which `make test` gives when it runs everything. Only what runs in the processes of pytest counts:
-processes that tests start, and often kill, prove much, but what they ran is not measured.
+On with `--cov`, which `make test` gives when it runs everything. Tracing makes Python slower by half, so only the tests
+of the way of a mail are traced then (`TRACED`), and only that way is told of; `--cov=emailoffload` (`make coverage`)
+traces every test and tells of every part. Only what runs in the processes of pytest counts: processes that tests start,
+and often kill, prove much, but what they ran is not measured.
 """
 
 from __future__ import annotations
@@ -21,6 +23,11 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOOR = 95.0
 """Per cent of branches of each part of `HELD`; more than that must be covered."""
 HELD = ("claim", "outbox", "delivery", "feedback")
+TRACED = {
+    "actions", "alarms", "claims", "credentials", "delivery", "fallback", "faults", "feedback", "iomad", "left",
+    "moodle", "outage", "outbox", "privacy", "reconcile", "reengagement", "rollups", "routing", "worker",
+}  # fmt: skip
+"""The folders of tests that are traced by `make test`."""
 CLAIM = {
     *(f"moodle/{name}.py" for name in ("claims", "cronlock", "guard", "router", "targets")),
     *(
@@ -78,6 +85,25 @@ def table(found: Mapping[str, Part]) -> list[str]:
         floor = f"   more than {FLOOR:.0f} % wanted" if name in HELD else ""
         lines.append(f"{name:<22}{part.branches:>9}{part.taken:>8}{part.percent:>7.1f} %{floor}")
     return lines
+
+
+class Traced:
+    """Traces the tests of `TRACED` only."""
+
+    def __init__(self, tracer: Any) -> None:
+        self.tracer = tracer
+        """pytest-cov's plugin."""
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Set-up, call and tear-down of one test."""
+        if item.path.relative_to(ROOT / "tests").parts[0] in TRACED:
+            return (yield)
+        self.tracer.cov_controller.pause()
+        try:
+            return (yield)
+        finally:
+            self.tracer.cov_controller.resume()
 
 
 class Branches:

@@ -23,7 +23,7 @@ from xdist.scheduler import LoadScopeScheduling
 from emailoffload.sandbox.ses_server import SandboxSES
 from tests import mariadb
 from tests import settings as test_settings
-from tests.branches import Branches
+from tests.branches import Branches, Traced
 from tests.processes import ROOT
 from tests.undo import Changes
 
@@ -48,8 +48,11 @@ def pytest_configure(config: pytest.Config) -> None:
     that its tests start inherit both.
     """
     distributed = config.getoption("dist", "no") != "no" and config.getoption("tx", None)
-    if config.pluginmanager.hasplugin("_cov") and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Branches())
+    if tracer := config.pluginmanager.getplugin("_cov"):
+        if config.option.cov_source is None:
+            config.pluginmanager.register(Traced(tracer))
+        if not hasattr(config, "workerinput"):
+            config.pluginmanager.register(Branches())
     if not distributed:
         test_settings.SERVER.begin()
         os.environ["OFFLOAD_TEST_DATA"] = test_settings.DATA

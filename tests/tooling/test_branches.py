@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from tests.branches import CLAIM, HELD, Part, parts, table, too_low
+from tests.branches import CLAIM, HELD, TRACED, Part, Traced, parts, table, too_low
 from tests.processes import ROOT
 
 
@@ -24,6 +26,24 @@ def measured(**files: tuple[int, int]) -> dict[str, Any]:
 
 def test_every_file_that_counts_as_claiming_exists() -> None:
     assert [name for name in CLAIM if not (ROOT / "emailoffload" / name).is_file()] == []
+
+
+def test_every_folder_whose_tests_are_traced_exists() -> None:
+    assert [name for name in TRACED if not (ROOT / "tests" / name).is_dir()] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "switched"), [("claims/test_swaps.py", 0), ("i18n/test_pages.py", 1), ("test_settings.py", 1)]
+)
+def test_only_tests_of_the_way_of_a_mail_are_traced(file: str, switched: int) -> None:
+    tracer = SimpleNamespace(cov_controller=Mock())
+    around = Traced(tracer).pytest_runtest_protocol(SimpleNamespace(path=ROOT / "tests" / file))  # type: ignore[arg-type]
+    next(around)
+    assert tracer.cov_controller.pause.call_count == switched
+    assert tracer.cov_controller.resume.call_count == 0
+    with pytest.raises(StopIteration):
+        around.send(True)
+    assert tracer.cov_controller.resume.call_count == switched
 
 
 def test_files_are_added_up_by_package_and_what_claims_by_itself() -> None:
