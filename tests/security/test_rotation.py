@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -40,6 +41,18 @@ def test_a_new_secret_key_logs_nobody_out_who_comes_while_the_former_one_is_beli
     settings.SECRET_KEY_FALLBACKS = []
     assert comes.get(PAGE).status_code == 200
     assert stays_away.get(PAGE).status_code == 302
+
+
+@pytest.mark.django_db(databases=["default", "moodle"])
+def test_nobody_is_logged_out_while_web_hosts_are_restarted_one_after_the_other(settings: Any) -> None:
+    """docs/rotation.md: the new key is believed on every host before any of them signs with it."""
+    old, new = settings.SECRET_KEY, get_random_string(50)
+    client = logged_in("ann")
+    steps = (old, []), (old, [new]), (new, [old]), (new, [])
+    for before, after in pairwise(steps):
+        for host in (before, after, before, after, after):
+            settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = host
+            assert client.get(PAGE).status_code == 200
 
 
 @pytest.mark.django_db(databases=["default", "moodle"])
