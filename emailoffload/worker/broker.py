@@ -181,8 +181,9 @@ def _redis(pid: int, url: str) -> Any:
         url,
         socket_connect_timeout=CONNECT_SECONDS,
         socket_timeout=ANSWER_SECONDS,
-        # Once more at once: servers and proxies close connections that were idle.
-        retry=Retry(NoBackoff(), 1),
+        # Once more at once: servers and proxies close connections that were idle. A server that did not answer in time
+        # is not waited for a second time.
+        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,6 +129,22 @@ def test_a_dead_redis_is_not_asked_at_each_trigger(
     redis_server.start()
     async_task(RECOVER)
     assert OrmQ.objects.count() == 2
+
+
+def test_a_redis_that_accepts_a_question_and_never_answers_is_waited_for_once(
+    redis_server: RedisServer, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker, "ANSWER_SECONDS", 0.2)
+    with closing(socket.socket(socket.AF_UNIX)) as server:
+        server.bind(str(tmp_path / "mute"))
+        server.listen(5)
+        server.setblocking(False)
+        settings.REDIS_URL = f"unix://{tmp_path / 'mute'}"
+        async_task(RECOVER)
+        assert OrmQ.objects.count() == 1
+        server.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
 
 def test_a_redis_that_nobody_empties_keeps_a_bounded_number_of_triggers(
