@@ -252,3 +252,10 @@ def test_the_worker_never_ends_a_dispatcher_that_is_within_its_budget(tmp_path: 
 def test_a_broker_without_its_address_is_refused_by_name(tmp_path: Path, broker: str, address: str) -> None:
     done = command(tmp_path, "-c", "import offloadsite.settings", BROKER=broker)
     assert f"{address}: missing, while BROKER is {broker}" in done.stderr
+
+
+def test_triggers_are_not_put_where_the_events_of_ses_arrive(tmp_path: Path) -> None:
+    queue = "https://sqs.eu-west-1.amazonaws.com/123456789012/email-offload-events"
+    values = {"BROKER": "sqs", "BROKER_QUEUE_URL": f"{queue}/", "SES_EVENTS_QUEUE_URL": queue}
+    done = command(tmp_path, "-c", "import offloadsite.settings", **values)
+    assert "BROKER_QUEUE_URL: the queue of SES's events" in done.stderr
