@@ -256,6 +256,8 @@ class _Work:
         if self.result.building:
             return
         day = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+        if datetime.fromisoformat(self._memory.get("until", EARLIEST.isoformat())) < day + HOUR:
+            return  # hours before that day wait to be counted still
         known = None if self.result.repaired else self._memory.get("before")
         if known and datetime.fromisoformat(known["day"]) == day:
             return

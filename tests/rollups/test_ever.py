@@ -94,3 +94,18 @@ def test_where_counts_were_repaired_all_is_added_up_anew(noon: datetime) -> None
     rollups.run(rebuild=True)
     settle()
     assert figures.ever(EMAILS, noon) == {"reengagement": 8, "iomad_queue": 5}
+
+
+def test_hours_that_a_pass_had_no_time_for_are_not_missing_from_what_is_remembered(
+    noon: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker was away for days while mails were written down: its first pass cannot count everything."""
+    store_history(noon)
+    settle()
+    later = noon + 3 * DAY
+    set_clock(monkeypatch, later)
+    for hours in (24, 25, 26):
+        store_emails(2, noon + timedelta(hours=hours))
+    assert rollups.run(budget=0).left
+    settle()
+    assert figures.ever(EMAILS, later) == {"reengagement": 16, "iomad_queue": 3}
