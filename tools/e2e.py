@@ -60,6 +60,11 @@ class System:
         """One of our commands, as the service's user."""
         return self.sh(shlex.join([".venv/bin/python", "manage.py", *arguments]), "offload", check=check)
 
+    def answer(self, *arguments: str) -> str:
+        """What one of our commands answers, without its log."""
+        command = shlex.join([".venv/bin/python", "manage.py", *arguments])
+        return self.sh(f"{command} 2>>{DATA}/answers.log", "offload")
+
     def mariadb(self, sql: str, database: str = "") -> str:
         """Statements of the database's administrator; the rows, tabs between the values."""
         (self.root.path / "tmp/statements.sql").write_text(sql)
@@ -181,7 +186,7 @@ def shadow_then_on(system: System) -> None:
     cleanroot.wait("the local SES answers", lambda: cleanroot.answers(f"http://127.0.0.1:{system.ses}/"), 60)
     system.mariadb(FALL_DUE, MOODLE)
     before = system.number(ROWS, MOODLE)
-    told = json.loads(system.manage("intercept", "--json"))
+    told = json.loads(system.answer("intercept", "--json"))
     say(f"shadow mode: {json.dumps(told)[:300]}")
     if system.number(ROWS, MOODLE) != before:
         raise Failed("shadow mode has written to Moodle")
