@@ -494,9 +494,9 @@ def read() -> tuple[dict[str, Any], list[str]]:
     """
     values: dict[str, Any] = {}
     problems: list[str] = []
-    env = environ.Env()
     for spec in SPECS:
-        raw: str = env.str(spec.name, default=spec.default or "")
+        # As it is: django-environ takes a value that begins with `$`, as a key may, for the name of another variable.
+        raw = os.environ.get(spec.name, spec.default or "")
         if spec.secret:
             try:
                 raw = _from_its_file(spec.name, raw)

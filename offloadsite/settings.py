@@ -67,9 +67,11 @@ _problems += [
     if broker == BROKER and name in _values and not _values[name]
 ]
 
-if BROKER == "sqs" and BROKER_QUEUE_URL and BROKER_QUEUE_URL == _values.get("SES_EVENTS_QUEUE_URL"):
+if BROKER == "sqs" and BROKER_QUEUE_URL and _values.get("SES_EVENTS_QUEUE_URL") == BROKER_QUEUE_URL:
     # What is no trigger is deleted there: each event would be lost.
-    _problems.append(env.problem("BROKER_QUEUE_URL", "the queue of SES's events: triggers need one of their own"))
+    _problems.append(
+        env.problem("BROKER_QUEUE_URL", "the queue of SES's events: triggers need one of their own")
+    )
 
 if _problems:
     raise ImproperlyConfigured("These settings cannot be used:\n\n" + "\n".join(_problems))

@@ -254,6 +254,21 @@ def test_a_broker_without_its_address_is_refused_by_name(tmp_path: Path, broker:
     assert f"{address}: missing, while BROKER is {broker}" in done.stderr
 
 
+@pytest.mark.parametrize("key", ["$" + "k" * 40, "#" + "k" * 40, "!@#$%^&*(-_=+)" * 3])
+def test_a_key_with_signs_is_taken_as_it_is_from_the_environment_and_from_the_file(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_KEY", key)
+    assert env.read()[0]["SECRET_KEY"] == key
+    (tmp_path / "env").write_text(f"SECRET_KEY_FALLBACKS={key}\n")
+    monkeypatch.setenv("OFFLOAD_ENV_FILE", str(tmp_path / "env"))
+    monkeypatch.setattr(env, "_FROM_FILE", set())
+    monkeypatch.setenv("SECRET_KEY_FALLBACKS", "")  # put back to what it was, after the file is read
+    monkeypatch.delenv("SECRET_KEY_FALLBACKS")
+    env.load_env_file()
+    assert env.read()[0]["SECRET_KEY_FALLBACKS"] == [key]
+
+
 def test_triggers_are_not_put_where_the_events_of_ses_arrive(tmp_path: Path) -> None:
     queue = "https://sqs.eu-west-1.amazonaws.com/123456789012/email-offload-events"
     values = {"BROKER": "sqs", "BROKER_QUEUE_URL": f"{queue}/", "SES_EVENTS_QUEUE_URL": queue}
