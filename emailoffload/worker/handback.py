@@ -98,8 +98,8 @@ def _rounds(claim_ids: Sequence[int]) -> list[list[int]]:
     """
     ids = list(dict.fromkeys(claim_ids))
     rows: dict[int, tuple[str, int]] = {}
-    for start in range(0, len(ids), 1000):
-        found = Claim.objects.filter(pk__in=ids[start : start + 1000])
+    for start in range(0, len(ids), BATCH):
+        found = Claim.objects.filter(pk__in=ids[start : start + BATCH])
         rows |= {pk: (source, row_id) for pk, source, row_id in found.values_list("pk", "source", "row_id")}
     before: Counter[tuple[str, int]] = Counter()
     place: dict[int, int] = {}

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.db.models import QuerySet
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from emailoffload.moodle import claims, cronlock
+from emailoffload.moodle.errors import MoodleProblem
 from emailoffload.outbox import intents
 from emailoffload.outbox.models import Attempt, Claim, Email
 from emailoffload.outbox.states import ClaimState, EmailState
@@ -173,6 +176,43 @@ def test_each_id_gets_its_answer_in_the_order_asked_whatever_it_is(moodle: Moodl
     ]  # fmt: skip
     (answer,) = handback.hand_back([unknown], actor="tester", reason="")
     assert (answer.claim_id, answer.why_not) == (unknown, f"There is no claim {unknown}.")
+
+
+@on_databases
+def test_many_are_handed_back_in_batches_each_once(moodle: Moodle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handback, "BATCH", 2)
+    batches: list[int] = []
+    batch = handback._hand_back_batch
+
+    def counted(ids: Sequence[int], actor: str, reason: str) -> Any:
+        batches.append(len(ids))
+        return batch(ids, actor, reason)
+
+    monkeypatch.setattr(handback, "_hand_back_batch", counted)
+    ids = [claim.pk for claim in claimed(moodle, 5)]
+    with CaptureQueriesContext(connection) as queries:
+        assert hand_back(*ids, ids[0]) == [(True, "")] * 6
+    assert batches == [2, 2, 1]
+    # However many claims there are, no statement reads others, or more at once.
+    reads = [q["sql"] for q in queries if re.match(r"SELECT .* FROM `emailoffload_(claim|email)`", q["sql"])]
+    asked = [re.search(r"(?:`id`|`claim_id`) IN \(([^)]*)\)", sql) for sql in reads]
+    assert {len(found[1].split(",")) for found in asked if found} == {1, 2}
+    assert all(found or "LIMIT" in sql for found, sql in zip(asked, reads, strict=True))
+
+
+@on_databases
+def test_while_moodles_database_cannot_be_relied_on_nothing_is_handed_back(
+    moodle: Moodle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def older() -> None:
+        raise MoodleProblem("It is older than what we wrote.", "Wait.")
+
+    ids = [claim.pk for claim in claimed(moodle, 2)]
+    monkeypatch.setattr(handback.trust, "require", older)
+    assert handback.hand_back(ids, actor="tester", reason="") == [
+        handback.Released(pk, False, "It is older than what we wrote.", handback.MOODLE_AWAY) for pk in ids
+    ]
+    assert set(Claim.objects.values_list("state", flat=True)) == {"claimed"}
 
 
 @on_databases
