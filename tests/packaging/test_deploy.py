@@ -106,6 +106,14 @@ def test_units_and_containers_give_as_much_time_to_end(compose: dict[str, Any]) 
     assert graceful < seconds(compose["web"]["stop_grace_period"])
 
 
+def test_the_worker_may_start_as_many_threads_as_can_be_set() -> None:
+    (limit,) = map(int, re.findall(r"^TasksMax=(\d+)$", UNITS["worker"], re.M))
+    most = 256
+    assert env.BY_NAME["DISPATCH_THREADS"].parse(str(most)) == most
+    slots = int(env.BY_NAME["DISPATCH_SLOTS"].default)
+    assert limit >= most * slots + 200
+
+
 def test_a_signal_reaches_the_first_process_only() -> None:
     for unit in UNITS.values():
         assert "\nKillMode=mixed\n" in unit
