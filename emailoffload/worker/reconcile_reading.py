@@ -125,7 +125,8 @@ def _mails(claim_ids: Collection[int]) -> defaultdict[int, _Mails]:
             mails.reasons.add(reason)
         else:
             mails.open += 1
-        if role == "user":
+        # An erased subject matches no notification: it is not known, and its absence says nothing.
+        if role == "user" and subject:
             mails.subjects.add(evidence.comparable(subject))
             if state in LEFT:
                 mails.subjects_left.add(evidence.comparable(subject))

@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 from django.db import connections
+from django.utils import timezone
 
 from emailoffload.actions.release import release
 from emailoffload.moodle import cronlock
-from emailoffload.outbox.models import Claim, Email
+from emailoffload.outbox.models import Claim, Email, Forgotten
 from emailoffload.outbox.reconciliation import ReconcileFinding
 from emailoffload.outbox.states import EmailState
 from emailoffload.sandbox.ses_server import SandboxSES
 from emailoffload.worker import dispatch, intercept, reconcile
 from emailoffload.worker import reconcile_words as words
+from emailoffload.worker.privacy import forget
 from tests.claims.queue import queue_again, queued
 from tests.conftest import Moodle
 from tests.fallback.site import claimed
@@ -382,6 +384,17 @@ def test_with_the_evidence_a_counted_reminder_without_a_notification_is_a_possib
     assert verdicts() == [(words.PICKED_UP, words.COUNTED)] * 2, "the run may still be mailing"
     ago(moodle, 4 * HOUR)
     assert verdicts() == [(words.LOSS, words.NO_NOTICE)] * 2
+
+
+def test_whose_subject_was_erased_is_not_taken_for_a_possible_loss(
+    moodle: Moodle, ses: SandboxSES, evidence: None
+) -> None:
+    back(moodle)
+    cron(moodle)
+    ago(moodle, 4 * HOUR)
+    claims = list(Claim.objects.values_list("pk", flat=True))
+    forget.claims(claims, Forgotten.REQUEST, timezone.now())
+    assert verdicts() == [(words.PICKED_UP, words.COUNTED)] * 2
 
 
 # --- what it costs ---
