@@ -24,8 +24,8 @@ def export(user_id: int, *, actor: str, reason: str, also: Collection[str] = ())
     """Everything that is held about a person, ready for JSON, with an audit entry that has numbers only.
 
     What mails say is in it where they went to the person; mails with credentials say nothing, and of mails about them
-    that went to others neither the other's address nor the text: those speak of other people too. Raises ValueError
-    without a reason, and database errors of ours.
+    that went to others neither their names, addresses and text nor what servers said of their mailboxes. Raises
+    ValueError without a reason, and database errors of ours.
     """
     if not reason.strip():
         raise ValueError("an export needs a reason")
@@ -112,9 +112,11 @@ def _mails(rows: QuerySet[Email], user_id: int, *, all_to_them: bool) -> Iterabl
             mine = all_to_them or mail["role"] == "user" or mail["recipient_id"] == user_id
             mail["attempts"], mail["events"] = tries.get(pk, []), told.get(pk, [])
             if not mine:
-                mail["name"] = mail["address"] = None
+                mail["name"] = mail["address"] = mail["detail"] = None
                 for event in mail["events"]:
-                    event["address"] = None
+                    event["address"] = event["diagnostic"] = None
+                for attempt in mail["attempts"]:
+                    attempt["error_message"] = None
             mail["text"] = _said(mail, sealed.get(pk), mine, secret)
             yield mail
 

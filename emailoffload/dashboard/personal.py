@@ -133,7 +133,7 @@ class ExportPersonPage(PersonPage):
     """Everything that is held about a person, as a JSON file."""
 
     template_name = "offload/user_export.html"
-    permissions = (access.VIEW_EMAIL, access.EXPORT_PERSON)
+    permissions = (access.VIEW_EMAIL, access.VIEW_CONTENT, access.EXPORT_PERSON)
 
     def act(self, request: HttpRequest, form: PersonForm) -> HttpResponse:
         """The file."""

@@ -272,6 +272,7 @@ _NEEDED = (
     "created_at",
     "lease",
     "leased_until",
+    "forgotten_at",
 )
 """Columns of emails that are looked at, or written."""
 
@@ -320,6 +321,10 @@ def _apply(emails: Sequence[Email], now: datetime, counts: Received) -> None:
         )
         if gone[email.pk] and before == SENT_TWICE and not folded.reason:
             folded = replace(folded, reason=SENT_TWICE)  # the other send's events are gone
+        if email.forgotten_at:
+            folded = replace(
+                folded, detail=""
+            )  # what was emptied stays so; the event has the words for its time
         now_noted |= {pk for pk in folded.noted if pk > 0}
         counts.doubles += folded.double and before != folded.reason
         reports.append((email, _report(folded)))

@@ -12,8 +12,9 @@ from django.utils import timezone
 from emailoffload.feedback import inbox, told
 from emailoffload.feedback.fold import SENT_TWICE
 from emailoffload.feedback.models import Event, EventType
-from emailoffload.outbox.models import Email
+from emailoffload.outbox.models import Email, Forgotten
 from emailoffload.outbox.states import EmailState
+from emailoffload.worker.privacy import forget
 from tests.dashboard.factories import make_email
 from tests.privacy.rows import ADDRESS, ago
 
@@ -80,6 +81,15 @@ def test_that_a_mail_was_sent_twice_stays_known() -> None:
     tell(email, "Open", timezone.now(), ipAddress="192.0.2.1", userAgent="x")
     email.refresh_from_db()
     assert (email.state, email.reason) == (S.OPENED, SENT_TWICE)
+
+
+def test_of_an_erased_mail_a_late_bounce_is_seen_and_its_row_gets_no_words_again() -> None:
+    email = make_email(S.DELIVERED, address=ADDRESS)
+    forget.claims([email.claim_id], Forgotten.REQUEST, timezone.now())
+    said = [{"emailAddress": ADDRESS, "diagnosticCode": f"550 no such user {ADDRESS}"}]
+    tell(email, "Bounce", timezone.now(), bounceType="Permanent", bouncedRecipients=said)
+    email.refresh_from_db()
+    assert (email.state, email.reason, email.detail) == (S.BOUNCED, "bounced_permanent", "")
 
 
 def test_while_the_events_are_there_nothing_is_added_to_them() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.test import Client
 from django.utils import timezone
 
@@ -127,6 +128,17 @@ def test_only_who_may_is_led_there(root: Client, client: Client) -> None:
     make_email(S.DELIVERED, user_id=ADA)
     assert f"/users/{ADA}/erase/" in text(root, f"/users/{ADA}/")
     assert f"/users/{ADA}/erase/" not in text(client, f"/users/{ADA}/")
+
+
+def test_an_export_needs_the_permission_to_read_what_mails_say_too(client: Client) -> None:
+    user = make_user(None)
+    names = ("view_email", "export_person")
+    user.user_permissions.set(Permission.objects.filter(codename__in=names))
+    client.force_login(user)
+    everything()
+    assert client.post(f"/users/{ADA}/export/", REASON).status_code == 403
+    user.user_permissions.add(Permission.objects.get(codename="view_content"))
+    assert client.post(f"/users/{ADA}/export/", REASON).status_code == 200
 
 
 def test_an_id_that_no_user_can_have_holds_nothing(root: Client) -> None:

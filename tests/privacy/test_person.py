@@ -17,7 +17,7 @@ from emailoffload.actions import person, person_export
 from emailoffload.dashboard.models import SavedView
 from emailoffload.feedback.models import Event, Suppression
 from emailoffload.outbox.figures import LeftRow
-from emailoffload.outbox.models import AuditEntry, Claim, Content, Email, RowError, Shadow
+from emailoffload.outbox.models import Attempt, AuditEntry, Claim, Content, Email, RowError, Shadow
 from emailoffload.outbox.persons import ErasedPerson
 from emailoffload.outbox.states import EmailState
 from emailoffload.worker import rollups
@@ -218,6 +218,16 @@ class TestExport:
         text = json.dumps(person_export.export(ADA, **WHO))
         for word in ("Grace", "boss@", "bob@", "Dear Bob"):
             assert word not in text
+
+    def test_what_servers_said_of_somebody_elses_mail_is_not_in_it(self) -> None:
+        boss = everything()["boss"]
+        event(1, boss, address="boss@example.org", diagnostic="550 <boss@example.org> of Grace is full")
+        Email.objects.filter(pk=boss.pk).update(detail="550 <boss@example.org> of Grace is full")
+        Attempt.objects.filter(email=boss).update(error_message="550 <boss@example.org> of Grace is full")
+        found = person_export.export(ADA, **WHO)
+        assert "Grace" not in json.dumps(found) and "boss@" not in json.dumps(found)
+        mine = next(mail for mail in found["mails_about"] if mail["role"] == "user")
+        assert mine["events"][0]["diagnostic"] == "said Ada"
 
     def test_what_carries_credentials_is_never_in_it(self) -> None:
         secret = make_email(
