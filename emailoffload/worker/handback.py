@@ -205,7 +205,7 @@ def _exchange(claim_ids: Sequence[int], locks: _Locks, actor: str, reason: str) 
     settled = deadlocks.survive(settle)
     if settled < len(done):
         kept = _after_sleep([claim for claim in reserved if claim.pk in back], locks)
-    outcomes |= {pk: Released(pk, True) for pk in done if pk not in kept}
+    outcomes |= {pk: Released(pk, True) for pk in done}
     outcomes |= {pk: Released(pk, False, note, CHANGED) for pk in refused}
     outcomes |= {pk: Released(pk, False, _words(CRON_RUNNING), CRON_RUNNING) for pk in doubtful}
     return outcomes | {pk: Released(pk, False, _left(), LEFT) for pk in kept}
