@@ -17,6 +17,7 @@ from django.utils import timezone
 from emailoffload.moodle import claims, cronlock
 from emailoffload.moodle.errors import MoodleProblem
 from emailoffload.outbox import intents
+from emailoffload.outbox.figures import CLAIMS, HourChange
 from emailoffload.outbox.models import Attempt, AuditEntry, Claim, Email
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.worker import handback, late_claims
@@ -431,3 +432,69 @@ def test_rows_of_both_kinds_are_claimed_again_each_with_its_own_values(moodle: M
     handback._claim_again([reminder, mail])
     assert row_is_ours(reminder.pk)
     assert list(claims.values("iomad_queue", [row]).values()) == [(1_800_000_000, 1_800_000_000)]
+
+
+@on_databases
+def test_between_look_and_restored_row_no_dispatcher_can_take_a_mail_and_the_hour_is_counted_anew(
+    moodle: Moodle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = claimed(moodle, 2)
+    Email.objects.filter(claim=second).update(state=EmailState.FAILED)
+    HourChange.objects.all().delete()
+    seen: list[tuple[str, bool]] = []
+
+    def look(name: str) -> None:
+        if name == "release_reserved":
+            far = timezone.now() + dt.timedelta(days=365)
+            for mail in Email.objects.order_by("claim_id"):
+                seen.append((mail.lease[:1], bool(mail.leased_until and mail.leased_until > far)))
+            assert HourChange.objects.filter(kind=CLAIMS).exists()
+
+    monkeypatch.setattr(handback.killpoints, "reached", look)
+    assert hand_back(first.pk, second.pk) == [(True, ""), (True, "")]
+    assert seen == [("r", True), ("", False)]
+
+
+@on_databases
+def test_a_claim_without_a_mail_is_not_handed_back_as_if_it_had_one(moodle: Moodle) -> None:
+    (claim,) = claimed(moodle, 1)
+    Email.objects.all().delete()
+    assert hand_back(claim.pk) == [(False, handback.LEFT)]
+
+
+@on_databases
+def test_doubtful_claims_of_both_kinds_are_undone_each_with_its_own_values(moodle: Moodle) -> None:
+    reminder, (row,) = claimed(moodle, 1)[0], queued(moodle, 1)
+    now = timezone.now()
+    (old,) = claims.values("iomad_queue", [row]).values()
+    at = int(now.timestamp()) - 1
+    mail = Claim(
+        pk=1, source="iomad_queue", row_id=row, due_at=now, note=late_claims.DOUBTFUL,
+        before={"sent": None, "modifiedtime": old[1]}, after={"sent": at, "modifiedtime": at},
+    )  # fmt: skip
+    claims.apply("iomad_queue", [claims.swap_of("iomad_queue", row, mail.before, mail.after)])
+    reminder.due_at, reminder.note, reminder.completiontime = now, late_claims.DOUBTFUL, 2_000_000_000
+    reminder.after["emailtime"] = int(now.timestamp()) + 9000
+    moodle.execute(
+        "UPDATE mdl_reengagement_inprogress SET emailtime = %s WHERE id = %s",
+        [reminder.after["emailtime"], reminder.row_id],
+    )
+    assert late_claims.undo([reminder, mail], now) == {reminder.pk, 1}
+    assert list(claims.values("iomad_queue", [row]).values()) == [old]
+
+
+@on_databases
+@pytest.mark.parametrize("error", [claims.ClaimUnknown("broke"), claims.RowsLocked("locked")], ids=repr)
+def test_where_it_is_open_what_was_undone_moodles_database_is_the_trouble(
+    moodle: Moodle, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def broken(*args: object) -> set[int]:
+        raise error
+
+    claim = Claim(
+        pk=1, source="iomad_queue", row_id=1, due_at=timezone.now(), note=late_claims.DOUBTFUL,
+        before={"sent": None, "modifiedtime": 1}, after={"sent": 2, "modifiedtime": 2},
+    )  # fmt: skip
+    monkeypatch.setattr(claims, "apply", broken)
+    with pytest.raises(MoodleProblem, match=str(error)):
+        late_claims.undo([claim], timezone.now())
