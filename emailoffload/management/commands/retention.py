@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import CommandParser
 
 from emailoffload.management.reporting import ReportingCommand, refusal
@@ -59,6 +60,11 @@ class Command(ReportingCommand):
         wrong = ladder.contradictions()
         kept = {ladder.setting(step): ladder.days(step) for step in ladder.STEPS}
         lines = [f"{name}: {f'{days} days' if days else 'for good'}" for name, days in kept.items()]
+        kept["RETAIN_DELETED_USER_DAYS"] = followed = settings.RETAIN_DELETED_USER_DAYS
+        deleted = (
+            f"{followed} days after Moodle has deleted them" if followed else "deleted users are not followed"
+        )
+        lines.append(f"RETAIN_DELETED_USER_DAYS: {deleted}")
         lines += [refusal(what, cure) for what, cure in wrong]
         result = {"days": kept, "contradictions": [{"what": what, "cure": cure} for what, cure in wrong]}
         self.report(result, "\n".join(lines), as_json=as_json, ok=not wrong)

@@ -25,7 +25,8 @@ What next
   2. While the rule for the whole site says shadow, mails are rendered and recorded, nothing is claimed, Moodle sends.
      After some hours read the comparison:
        {manage} shadows
-     or the page Shadows of the dashboard. Rows "sent by Moodle" are as foreseen; each other verdict says what it means.
+     or on the dashboard: Routing, What shadows showed. Rows "sent by Moodle" are as foreseen; each other verdict says
+     what it means.
      {manage} coverage says which mails will be ours, which not, and why.
      {manage} fidelity compares with mails that Moodle sent (docs/rendering.md).
   3. Switch on, as far as you like. Each command holds from the next pass on, and each can be taken back with `off`:
