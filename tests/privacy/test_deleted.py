@@ -152,3 +152,26 @@ def test_it_reads_moodles_own_flag(moodle: Any, monkeypatch: pytest.MonkeyPatch)
     mail.refresh_from_db()
     missing.refresh_from_db()
     assert mail.address == "" and missing.address
+
+
+def test_a_failed_mail_to_a_deleted_manager_is_stopped_once_no_fallback_deals_with_it(
+    flags: set[int],
+) -> None:
+    def failed(days: float) -> Email:
+        return make_email(
+            S.FAILED,
+            make_claim(user_id=BOB),
+            role="manager",
+            recipient_id=ADA,
+            address=ADDRESS,
+            state_at=ago(days),
+        )
+
+    young, old = failed(1), failed(3)
+    flags.add(ADA)
+    ErasedPerson.objects.create(user_id=ADA, deleted_seen_at=ago(31), erased_at=ago(1))
+    go()
+    young.refresh_from_db()
+    old.refresh_from_db()
+    assert (young.state, young.address) == (S.FAILED, ADDRESS)
+    assert (old.state, old.reason, old.address) == (S.CANCELLED, "user_deleted", "")

@@ -10,6 +10,7 @@ import pytest
 from django.utils import timezone
 
 from emailoffload import checks
+from emailoffload.actions.diagnosis import background
 from emailoffload.feedback.models import Event, EventProblem, Suppression
 from emailoffload.outbox import retention as ladder
 from emailoffload.outbox.figures import CountSum, HourCount
@@ -295,6 +296,28 @@ class TestThePass:
         with counted() as many:
             let_go()
         assert many.total() == few.total() < 60
+
+
+class TestTheDoctor:
+    def test_it_is_content_where_nothing_is_a_week_over_its_time(self) -> None:
+        mail(96)
+        mail(5000, S.UNCERTAIN)
+        claim(406)
+        assert background.retained()[0] == "ok"
+
+    def test_it_warns_of_texts_and_names_that_are_a_week_over_their_time(self) -> None:
+        old = mail(408)
+        assert "RETAIN_CONTENT_DAYS is 90" in background.retained()[1]
+        forget.contents([old.pk], timezone.now())
+        verdict, text, cure = background.retained()
+        assert verdict == "warning" and "RETAIN_ADDRESSES_DAYS is 400" in text and "--until-done" in cure
+        let_go()
+        assert background.retained()[0] == "ok"
+
+    def test_what_is_kept_for_good_is_never_too_late(self, settings: Any) -> None:
+        settings.RETAIN_CONTENT_DAYS = settings.RETAIN_ADDRESSES_DAYS = 0
+        mail(5000)
+        assert background.retained()[0] == "ok"
 
 
 CONTRADICTIONS = [

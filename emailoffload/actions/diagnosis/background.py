@@ -14,11 +14,12 @@ from django_q.models import Schedule
 
 from emailoffload.actions.diagnosis.finding import Found, Look, ok, problem, warning
 from emailoffload.feedback import alarms
-from emailoffload.outbox import guardstate
+from emailoffload.outbox import guardstate, retention
 from emailoffload.outbox.models import Claim, Lease, Run
 from emailoffload.worker import reconcile, reconcile_findings, schedules
 from emailoffload.worker import reconcile_words as words
 from emailoffload.worker.broker import Unusable
+from emailoffload.worker.privacy import steps
 
 RECONCILED_WITHIN = timedelta(hours=3)
 """The reconciler starts every hour; two missed passes and a long one are no longer a busy moment."""
@@ -167,6 +168,33 @@ def carrier() -> Found:
     return ok(_("Triggers go through our database."))
 
 
+BEHIND = timedelta(days=7)
+"""What is kept for so much longer than its time is no busy moment any more."""
+
+
+def retained() -> Found:
+    """Retention keeps up: nothing is kept for a week longer than the ladder says (docs/privacy.md)."""
+    now = timezone.now()
+    texts, names = retention.cutoff("content", now), retention.cutoff("addresses", now)
+    cure = _(
+        "The pass that lets go of what is old runs every ten minutes: Runs shows how it ended. `manage.py retention "
+        "--until-done` catches up at once."
+    )
+    if texts and (oldest := steps.oldest_content(texts - BEHIND)):
+        return warning(
+            _("What mails of %(date)s say is still kept, although RETAIN_CONTENT_DAYS is %(days)s.")
+            % {"date": f"{oldest:%Y-%m-%d}", "days": retention.days("content")},
+            cure,
+        )
+    if names and (oldest := steps.oldest_names(names - BEHIND)):
+        return warning(
+            _("Names and addresses of %(date)s are still kept, although RETAIN_ADDRESSES_DAYS is %(days)s.")
+            % {"date": f"{oldest:%Y-%m-%d}", "days": retention.days("addresses")},
+            cure,
+        )
+    return ok(_("Nothing is kept for much longer than its time."))
+
+
 LOOKS = [
     Look("worker.broker", gettext_lazy("Triggers"), carrier, ("database.migrated",)),
     Look("worker.schedules", gettext_lazy("Schedules"), scheduled, ("database.migrated",)),
@@ -174,4 +202,5 @@ LOOKS = [
     Look("worker.lag", gettext_lazy("Passes in time"), lag, ("database.migrated", "worker.heartbeat")),
     Look("reconcile", gettext_lazy("Reconciliation"), reconciled, ("database.migrated",)),
     Look("worker.outcomes", gettext_lazy("The last passes"), outcomes, ("database.migrated",)),
+    Look("worker.retention", gettext_lazy("What is kept"), retained, ("database.migrated",)),
 ]

@@ -18,9 +18,12 @@ from django.conf import settings
 from django.db.models import F
 
 from emailoffload.moodle import models as moodle
-from emailoffload.outbox import shared
+from emailoffload.outbox import shared, transitions
 from emailoffload.outbox.models import AuditEntry, Claim, Email, Forgotten, State
 from emailoffload.outbox.persons import ErasedPerson
+from emailoffload.outbox.states import EmailState
+from emailoffload.sources import reasons
+from emailoffload.worker import overdue
 from emailoffload.worker.privacy import forget, person, steps
 
 MEMORY: Final = "deleted_users"
@@ -145,5 +148,18 @@ def _walk_recipients(
             counts["deleted_seen"] += _note(people, gone, now)
             seen = ErasedPerson.objects.filter(user_id__in=gone, deleted_seen_at__lte=due)
             over = set(seen.values_list("user_id", flat=True))
-            forget.mails([pk for pk, user_id in to.items() if user_id in over], Forgotten.MOODLE, now)
+            _forget_to([pk for pk, user_id in to.items() if user_id in over], now)
         places["mail"] = ids[-1]
+
+
+def _forget_to(ids: Collection[int], now: datetime) -> None:
+    """Empty mails that went to deleted users; failed ones are stopped before, as nobody would send them any more.
+
+    Not while the fallback may still hand their claims back: a stopped mail would keep the others of its claim here.
+    """
+    failed = Email.objects.filter(pk__in=ids, state=EmailState.FAILED, lease="")
+    young = set(failed.filter(state_at__gte=now - overdue.RECENT).values_list("pk", flat=True))
+    todo = set(ids) - young
+    stop = list(failed.filter(pk__in=todo).values_list("pk", flat=True))
+    transitions.move(stop, EmailState.CANCELLED, now=now, reason=reasons.USER_DELETED, detail="")
+    forget.mails(todo, Forgotten.MOODLE, now)

@@ -28,6 +28,8 @@ from emailoffload.worker.privacy import forget
 
 PAGE: Final = 1000
 """Rows looked at by one query."""
+LOOKED_AT: Final = 200
+"""Of the oldest rows, to tell whether a step is behind."""
 DELETED_AT_ONCE: Final = 500
 GoOn = Callable[[], bool]
 """Whether there is time for another batch."""
@@ -43,16 +45,8 @@ def contents(before: datetime, now: datetime, go_on: GoOn) -> int:
     done, after = 0, 0
     while go_on():
         # The index of what is not erased yet: its rows come in the order of their ids.
-        rows = Email.objects.filter(sensitive=False, erased_at__isnull=True, pk__gt=after).order_by("pk")
-        found = list(rows.values_list("pk", "created_at", "state", "lease", "state_at")[:PAGE])
-        ripe = [
-            pk
-            for pk, made, state, lease, since in found
-            if made < before
-            and not lease
-            and state not in forget.BUSY
-            and (state != S.FAILED or since < before)
-        ]
+        found = _unerased(after, PAGE)
+        ripe = [row[0] for row in found if _ripe(row, before)]
         for start in range(0, len(ripe), forget.BATCH):
             done += forget.contents(ripe[start : start + forget.BATCH], now)
             if not go_on():
@@ -61,6 +55,34 @@ def contents(before: datetime, now: datetime, go_on: GoOn) -> int:
             break
         after = found[-1][0]
     return done
+
+
+Unerased = tuple[int, datetime, str, str, datetime]
+"""Id, when it was made, state, lease, and since when it has the state."""
+
+
+def _unerased(after: int, most: int) -> list[Unerased]:
+    rows = Email.objects.filter(sensitive=False, erased_at__isnull=True, pk__gt=after).order_by("pk")
+    return list(rows.values_list("pk", "created_at", "state", "lease", "state_at")[:most])
+
+
+def _ripe(row: Unerased, before: datetime) -> bool:
+    _pk, made, state, lease, since = row
+    free = not lease and state not in forget.BUSY
+    return made < before and free and (state != S.FAILED or since < before)
+
+
+def oldest_content(before: datetime) -> datetime | None:
+    """When the oldest mail was made that `contents` would let go of; None: none. Of the first LOOKED_AT, by index."""
+    return min((row[1] for row in _unerased(0, LOOKED_AT) if _ripe(row, before)), default=None)
+
+
+def oldest_names(before: datetime) -> datetime | None:
+    """When the oldest claim was made that `addresses` would empty; None: none. Of the first LOOKED_AT, by index."""
+    rows = Claim.objects.filter(forgotten_at__isnull=True).order_by("pk")
+    found = rows.values_list("pk", "created_at", "state")[:LOOKED_AT]
+    old = {pk: made for pk, made, state in found if made < before and state not in forget.MOVING}
+    return min((old[pk] for pk in old.keys() - _in_use(old, before)), default=None)
 
 
 def _older(found: Sequence[tuple[Any, ...]], before: datetime) -> bool:
