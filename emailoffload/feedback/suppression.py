@@ -120,6 +120,9 @@ def _judge_anew(addresses: Sequence[str], now: datetime) -> int:
         if answer and answer.until and answer.until <= now:
             answer = None
         row = rows.get(address)
+        bounced = bool(facts.get(address)) and address not in arrived
+        if row is not None and row.event_id is None and answer is None and bounced:
+            continue  # what it was judged by is erased, and another bounce is no sign that it works again
         if row is not None:
             _bring_up_to_date(row, answer, events)
         elif answer:

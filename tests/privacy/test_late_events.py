@@ -11,12 +11,12 @@ from django.utils import timezone
 
 from emailoffload.feedback import inbox, told
 from emailoffload.feedback.fold import SENT_TWICE
-from emailoffload.feedback.models import Event, EventType
+from emailoffload.feedback.models import Event, EventType, Suppression
 from emailoffload.outbox.models import Email, Forgotten
 from emailoffload.outbox.states import EmailState
 from emailoffload.worker.privacy import forget
 from tests.dashboard.factories import make_email
-from tests.privacy.rows import ADDRESS, ago
+from tests.privacy.rows import ADDRESS, ago, suppressed
 
 S = EmailState
 pytestmark = pytest.mark.django_db
@@ -98,3 +98,15 @@ def test_while_the_events_are_there_nothing_is_added_to_them() -> None:
     facts, _noted = told.facts([email.pk])
     assert Event.objects.get().type == EventType.DELIVERY
     assert told.remembered(email, facts[email.pk]) == []
+
+
+def test_an_address_that_was_suppressed_for_a_while_stays_so_when_it_bounces_after_an_erasure() -> None:
+    email = make_email(S.ACCEPTED, address=ADDRESS)
+    suppressed(
+        1, reason=Suppression.Reason.TRANSIENT, until=ago(-20), agreement="ours", event=None, detail=""
+    )
+    said = [{"emailAddress": ADDRESS, "diagnosticCode": "452 full"}]
+    tell(email, "Bounce", timezone.now(), bounceType="Transient", bouncedRecipients=said)
+    assert Suppression.objects.filter(active_key=ADDRESS).exists()
+    tell(email, "Delivery", timezone.now(), recipients=[ADDRESS])
+    assert not Suppression.objects.filter(active_key=ADDRESS).exists()
