@@ -11,6 +11,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from emailoffload.outbox import switches
 from emailoffload.outbox.models import Email
 from emailoffload.worker import dispatch, eligibility, supply
 from tests.fake_ses import FakeSes
@@ -139,3 +140,63 @@ def test_passes_leave_no_connection_behind(ses: FakeSes) -> None:
         queue_emails(2)
         assert dispatch.run(until_empty=True).sent == 2
     assert connections() <= before
+
+
+def test_nothing_comes_that_was_not_asked_for(ses: FakeSes) -> None:
+    fetch = supply.Supply("token", until)
+    assert fetch.take(0) is None
+    assert not fetch.busy
+    assert fetch.close() == set()
+
+
+def test_a_batch_that_is_not_there_yet_is_not_waited_for_any_longer_than_said(
+    ses: FakeSes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue_emails(1)
+    go = threading.Event()
+    check = eligibility.check
+
+    def slow(*args: Any) -> Any:
+        go.wait(30)
+        return check(*args)
+
+    monkeypatch.setattr(eligibility, "check", slow)
+    fetch = supply.Supply("token", until)
+    fetch.ask(0)
+    assert fetch.take(0.01) is None
+    assert fetch.busy
+    go.set()
+    batch = fetch.take(30)
+    assert batch is not None and len(batch.jobs) == 1
+    fetch.close()
+
+
+def test_a_fetch_that_ran_out_of_time_itself_is_no_batch_to_wait_for(
+    ses: FakeSes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(*args: Any) -> None:
+        raise TimeoutError("of the fetch itself")
+
+    monkeypatch.setattr(supply.switches, "pause", late)
+    fetch = supply.Supply("token", until)
+    fetch.ask(0)
+    with pytest.raises(TimeoutError, match="of the fetch itself"):
+        fetch.take(30)
+    fetch.close()
+
+
+def test_while_sending_is_paused_or_the_quota_is_used_up_nothing_is_leased(
+    ses: FakeSes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue_emails(2)
+    fetch = supply.Supply("token", until)
+    monkeypatch.setattr(supply.rate, "available_24h", lambda known: 3)
+    fetch.ask(3)
+    batch = fetch.take(30)
+    assert batch is not None and batch.used_up and not batch.jobs
+    switches.set_pause(switches.Pause(sends=True, by="anna"))
+    fetch.ask(0)
+    batch = fetch.take(30)
+    assert batch is not None and batch.paused == "anna" and not batch.jobs
+    fetch.close()
+    assert leases() == {""}
