@@ -137,6 +137,7 @@ def test_an_export_needs_the_permission_to_read_what_mails_say_too(client: Clien
     client.force_login(user)
     everything()
     assert client.post(f"/users/{ADA}/export/", REASON).status_code == 403
+    assert f"/users/{ADA}/export/" not in text(client, f"/users/{ADA}/")
     user.user_permissions.add(Permission.objects.get(codename="view_content"))
     assert client.post(f"/users/{ADA}/export/", REASON).status_code == 200
 
