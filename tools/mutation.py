@@ -32,7 +32,7 @@ import mutants  # noqa: E402
 TESTS: dict[str, list[str]] = {
     "emailoffload/moodle/claims.py": ["claims/test_swaps.py", "claims/test_swaps_sqlite.py", "claims/test_queue.py"],
     "emailoffload/outbox/states.py": ["docs/test_complete.py", "outbox/test_transitions.py"],
-    "emailoffload/worker/late_claims.py": ["claims/test_handback_lock.py", "claims/test_too_late.py"],
+    "emailoffload/worker/late_claims.py": ["claims/test_late_claims.py", "claims/test_too_late.py"],
     "emailoffload/worker/handback.py": [
         "claims/test_handback_lock.py", "claims/test_release.py", "claims/test_traces.py", "claims/test_queue.py",
     ],
@@ -46,6 +46,7 @@ TESTS: dict[str, list[str]] = {
     ],
 }  # fmt: skip
 """The fitting tests of each module: quick ones, in this process."""
+WAYS = ("survived", "unreached")
 NOT_HERE = "not (race or kill or whole or browser)"
 SLOW = 4.0
 """Seconds of the processor: a test that takes longer is left out, as every mutant that survives runs through it."""
@@ -150,8 +151,8 @@ class Table:
 class Run:
     """A plugin of pytest that takes the place of its loop over the tests."""
 
-    def __init__(self, file: str, only: str) -> None:
-        self.file, self.only = file, only
+    def __init__(self, file: str, wanted: Callable[[str, str], bool]) -> None:
+        self.file, self.wanted = file, wanted
         self.survivors: list[tuple[str, str]] = []
         self.broken: list[str] = []
         self.left_out: list[str] = []
@@ -165,7 +166,7 @@ class Run:
         living = Living(self.file)
         self._observe(session, living)
         for function, what, do in self._all(living):
-            if self.only in f"{function} {what}":
+            if self.wanted(function, what):
                 self._judge(session, function, what, do)
                 if self.counts.total() % 50 == 0:
                     print(f"          {self.counts.total()} mutants of {self.file}", flush=True)
@@ -266,20 +267,30 @@ def main() -> int:
         "module", nargs="*", choices=[[], *TESTS], default=[], help="paths; all of them by default"
     )
     parser.add_argument("--only", default="", help="mutants whose function or words contain this")
+    parser.add_argument("--again", type=Path, help="only those that this former output says survived")
     parser.add_argument("--tests", nargs="+", default=[], help="other tests than the fitting ones")
     options = parser.parse_args()
     if len(options.module) != 1:
         # A process each: Django's databases are made once in a process.
-        rest = ["--only", options.only, *(["--tests", *options.tests] if options.tests else [])]
+        rest = ["--only", options.only]
+        rest += ["--again", str(options.again)] if options.again else []
+        rest += ["--tests", *options.tests] if options.tests else []
         ended = [subprocess.call([sys.executable, __file__, file, *rest]) for file in options.module or TESTS]
         return max(ended)
-    return judge(options.module[0], options.only, options.tests)
+    file = options.module[0]
+    former = set(options.again.read_text().splitlines()) if options.again else set()
+
+    def wanted(function: str, what: str) -> bool:
+        told = f"{Path(file).name} {function}: {what}"
+        return options.only in told and (not former or bool({f"{how:9} {told}" for how in WAYS} & former))
+
+    return judge(file, wanted, options.tests)
 
 
-def judge(file: str, only: str, others: list[str]) -> int:
+def judge(file: str, wanted: Callable[[str, str], bool], others: list[str]) -> int:
     """Run a module's mutants and tell how it went; 1 if something is not as it should be."""
     known = explained(EXPLAINED.read_text()) if EXPLAINED.exists() else set()
-    run = Run(file, only)
+    run = Run(file, wanted)
     tests = [str(ROOT / "tests" / name) for name in others or TESTS[file]]
     began = time.monotonic()
     ended = pytest.main(
