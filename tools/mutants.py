@@ -84,6 +84,8 @@ def _nodes(function: ast.FunctionDef) -> Iterator[tuple[ast.AST, ast.AST]]:
         children: list[ast.AST] = []
         if isinstance(node, ast.Call) and _name(node.func) in TEXTS:
             continue
+        if isinstance(node, ast.keyword) and node.arg == "strict":
+            continue
         for field, value in ast.iter_fields(node):
             if field not in skipped:
                 children += [

@@ -26,6 +26,8 @@ WINDOW_BOUND = 50_000
 """The same for people bound to companies: of each event its mail is looked at, too."""
 OF_ADDRESS = 2000
 """Events of an address that are looked at where more than the address and the kind is asked."""
+OF_OWN = 200
+"""Mails of their companies to an address whose events are shown to people who are bound to these."""
 OF_ID = 1000
 """Events that one id leads to; a mail has a handful, one that is opened without end has more."""
 _REF = re.compile(r"[0-9a-fA-F]{32}\Z", re.ASCII)
@@ -115,8 +117,8 @@ def _of_address(
     if companies is not None:
         # By way of the person's own mails: how far is looked must not depend on those of others.
         own = walk.Wanted({"address": (address,), "company_id": tuple(sorted(companies))}, private=True)
-        mails = walk.find(own, OF_ADDRESS // 4).ids
-        full = OF_ADDRESS // 4 if len(mails) == OF_ADDRESS // 4 else None
+        mails = walk.find(own, OF_OWN).ids
+        full = OF_OWN if len(mails) == OF_OWN else None
         return Found(_page(rows.filter(email__in=mails, address=address), params, size), full, True)
     if wanted["match"]:
         looked = _walked(address, kinds, OF_ADDRESS)

@@ -31,6 +31,8 @@ from emailoffload.worker import uncertain
 
 S = EmailState
 CAP = 10_000
+CAP_BOUND = 5_000
+"""The same for people bound to companies: mails of other companies lie between theirs."""
 SOON = timedelta(minutes=5)
 """Mails whose next try lies further ahead are not due yet: no other way is looked for."""
 STATES: Final[dict[str, Promise]] = {
@@ -54,12 +56,13 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """The groups of one state; `more`: there are older ones that are not counted."""
+    """The groups of one state among its newest `cap` mails; `more`: there are older ones that are not counted."""
 
     state: str
     title: Promise
     groups: Sequence[Group]
     more: bool
+    cap: int
 
 
 def mails(user: scope.Person, state: str, reason: str | None = None) -> QuerySet[Email]:
@@ -89,12 +92,13 @@ def wanted(user: scope.Person, state: str, reason: str) -> walk.Wanted:
 def section(user: scope.Person, state: str) -> Section:
     """The groups of a state, the largest first; one query."""
     groups: dict[str, list[datetime]] = {}
-    rows = mails(user, state).order_by("-pk").values_list("reason", "state_at")[: CAP + 1]
+    cap = min(CAP, CAP_BOUND) if scope.is_bound(user) else CAP
+    rows = mails(user, state).order_by("-pk").values_list("reason", "state_at")[: cap + 1]
     for reason, at in rows:
         groups.setdefault(reason, []).append(at)
     found = [Group(state, reason, len(times), min(times)) for reason, times in groups.items()]
     total = sum(group.count for group in found)
-    return Section(state, STATES[state], sorted(found, key=lambda group: -group.count), total > CAP)
+    return Section(state, STATES[state], sorted(found, key=lambda group: -group.count), total > cap, cap)
 
 
 def offered(state: str) -> dict[str, actions.Action]:

@@ -168,6 +168,31 @@ def test_rows_with_and_without_null_are_claimed_and_handed_back_together(moodle:
         assert claims.values("iomad_queue", ids) == values(part)
 
 
+@pytest.mark.parametrize(
+    ("after", "short"),
+    [
+        (lambda n: 1_950_000_000, True),  # the same for all
+        (lambda n: 1_900_000_000 + 7 * n + 600, True),  # as much later for all
+        (lambda n: 1_900_000_000 + 7 * n, True),  # as it was
+        (lambda n: 1_990_000_000 - 7 * n, False),  # each its own, though all sums are equal
+        (lambda n: 1_900_000_000 + 8 * n, False),
+    ],
+    ids=["equal", "later", "same", "mirrored", "own"],
+)
+def test_a_statement_names_each_rows_value_only_where_it_must(
+    moodle: Moodle, after: Any, short: bool
+) -> None:
+    first = moodle.value("SELECT MIN(id) FROM mdl_reengagement_inprogress WHERE reengagement > 11")
+    table = Table("reengagement", "mdl_reengagement_inprogress", first, ())
+    moodle.execute(f"UPDATE {table.name} SET emailtime = 1900000000 + 7 * (id - {first}) WHERE id >= {first}")
+    found = table.rows(moodle, 20)
+    swaps = [Swap(i, (s, e, c), (s + 1, after(i - first), c)) for i, (s, e, c) in found]  # type: ignore[operator]
+    with CaptureQueriesContext(connections["moodle"]) as queries:
+        assert claims.apply("reengagement", swaps) == {swap.row_id for swap in swaps}
+    assert claims.values("reengagement", [swap.row_id for swap in swaps]) == values(swaps)
+    assert [" CASE " in q["sql"] for q in queries if q["sql"].startswith("UPDATE")] == [not short]
+
+
 def test_of_no_rows_none_is_won_and_nobody_is_asked(moodle: Moodle, table: Table) -> None:
     with CaptureQueriesContext(connections["moodle"]) as queries:
         assert claims.apply(table.source, []) == set()
