@@ -53,6 +53,8 @@ REPORT = """addEventListener("securitypolicyviolation", (event) => {
 });"""
 ABORTED = ("htmx:afterRequest", "htmx:sendAbort")
 """What htmx notes when a newer question overtakes an older one. Failures have names of their own."""
+START_MS = 120_000
+"""Chromium's start while others use the machine: a start that fails is an error of each test of its package."""
 Visit = Callable[..., "Visitor"]
 _running: list[Browser] = []
 
@@ -68,7 +70,7 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright, pytest.MonkeyPatch.context() as patch:
         # Playwright's loop makes Django believe that the database is used from async code.
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-        chromium = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        chromium = playwright.chromium.launch(executable_path=program, args=ARGUMENTS, timeout=START_MS)
         _running.append(chromium)
         yield chromium
         _running.clear()
