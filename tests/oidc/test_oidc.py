@@ -52,7 +52,7 @@ class Site:
             "OIDC_GROUP_MAP": json.dumps(MAP),
         }
         subprocess.run(
-            [sys.executable, "manage.py", "migrate", "-v0"], cwd=ROOT, env=env, check=True, timeout=120
+            [sys.executable, "manage.py", "migrate", "-v0"], cwd=ROOT, env=env, check=True, timeout=240
         )
         self.log = (folder / "web.log").open("w+")
         self.process = subprocess.Popen(
@@ -71,7 +71,7 @@ class Site:
             stdout=self.log,
             stderr=self.log,
         )
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while not self.answers():
             assert time.monotonic() < end
             time.sleep(0.05)
@@ -81,7 +81,7 @@ class Site:
         assert self.process.poll() is None, (self.folder / "web.log").read_text()
         try:
             return requests.get(f"{self.address}/healthz", timeout=5).ok
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
     def sql(self, statement: str, *values: object) -> list[Any]:
