@@ -18,6 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -215,7 +216,11 @@ class Root:
         """End what is left."""
         for process in self.started:
             if process.poll() is None:
-                process.kill()  # --kill-child takes the rest along
+                # Process 1 of its name space, which takes the rest along. --kill-child alone would not do: the kernel
+                # forgets it where a program changes its user, as MariaDB does.
+                with suppress(Failed, ProcessLookupError):
+                    os.kill(first_child(process.pid), signal.SIGKILL)
+                process.kill()
                 process.wait()
 
 
