@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
 from emailoffload.moodle import claims
 from emailoffload.moodle.targets import TARGETS
-from emailoffload.outbox import intents
+from emailoffload.outbox import bulk, intents
+from emailoffload.outbox.figures import CLAIMS, EMAILS, HourChange
 from emailoffload.outbox.models import Claim, Content, Email
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.sources import reasons
@@ -203,3 +206,88 @@ def test_an_intent_that_others_store_between_every_look_and_every_write_is_left_
     assert stored.claims == {}
     assert stored.left == {each.row_id: reasons.CLAIM_IN_PROGRESS for each in found}
     assert Claim.objects.count() == Email.objects.count() == Content.objects.count() == 1
+
+
+def test_beside_a_mail_that_is_held_the_others_of_a_batch_are_stored_at_once(
+    moodle: Moodle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = some(moodle, 2)
+    held = intents.intend([first], None)
+    intents.settle([claim.pk for claim in held.claims.values()], [])
+    looks: list[int] = []
+    look = intents.taken_by_others
+    monkeypatch.setattr(intents, "taken_by_others", lambda found: looks.append(1) or look(found))  # type: ignore[func-returns-value]
+    stored = intents.intend([first, second], None)
+    assert (set(stored.claims), stored.left) == ({second.row_id}, {first.row_id: reasons.CLAIM_IN_PROGRESS})
+    assert looks == [1]
+
+
+@pytest.mark.parametrize("state", [ClaimState.INTENDED, ClaimState.RELEASING, ClaimState.RELEASED])
+def test_claims_of_other_rows_and_of_other_sources_keep_none_back(moodle: Moodle, state: ClaimState) -> None:
+    first, second = some(moodle, 2)
+    intents.intend([first], None)
+    Claim.objects.update(state=state, intent_key=None)
+    other = Claim.objects.get()
+    other.pk, other.ref, other.source, other.row_id = None, uuid.uuid4(), "iomad_queue", second.row_id
+    other.before = {"sent": None, "modifiedtime": 1}
+    other.save()
+    stored = intents.intend([second], None)
+    assert (set(stored.claims), stored.left) == ({second.row_id}, {})
+
+
+def test_what_was_sealed_before_is_what_is_stored(moodle: Moodle) -> None:
+    (found,) = some(moodle, 1)
+    sealed = intents.seal([found])
+    intents.intend([found], None, sealed)
+    ((key_id, body),) = sealed[found.row_id]
+    stored = Content.objects.get()
+    assert (stored.key_id, bytes(stored.body)) == (key_id, body)
+
+
+@pytest.mark.parametrize(
+    ("most", "sizes"), [(20, [2, 2, 1]), (19, [1] * 5), (9, [1] * 5), (0, [1] * 5), (30, [3, 2]), (50, [5])]
+)
+def test_what_mails_say_is_stored_in_statements_of_a_bounded_size(
+    moodle: Moodle, monkeypatch: pytest.MonkeyPatch, most: int, sizes: list[int]
+) -> None:
+    monkeypatch.setattr(intents, "MAX_STATEMENT", most)
+    inserted: list[int] = []
+    insert = bulk.insert
+
+    def counted(model: Any, rows: Any) -> None:
+        inserted.append(len(rows))
+        insert(model, rows)
+
+    monkeypatch.setattr(bulk, "insert", counted)
+    found = some(moodle, 5)
+    intents.intend(found, None, {each.row_id: [("key", b"0123456789")] for each in found})
+    assert inserted == sizes
+    assert Content.objects.count() == 5
+
+
+def test_an_intent_is_stored_with_its_mails_and_what_they_say_or_not_at_all(
+    moodle: Moodle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OperationalError(1114, "The table is full")
+
+    monkeypatch.setattr(intents, "store_emails", full)
+    with pytest.raises(OperationalError):
+        intents.intend(some(moodle, 2), None)
+    assert not Claim.objects.exists()
+
+
+def test_the_hours_of_new_claims_and_mails_are_counted_anew_and_of_none_no_hour(moodle: Moodle) -> None:
+    assert intents.intend([], None) == intents.Intended({}, {})
+    assert not HourChange.objects.exists()
+    stored = intents.intend(some(moodle, 2), None)
+    assert set(HourChange.objects.values_list("kind", flat=True)) == {CLAIMS, EMAILS}
+    ids = [claim.pk for claim in stored.claims.values()]
+    for work in (
+        lambda: intents.settle(ids[:1], []),
+        lambda: intents.settle([], ids[1:]),
+        lambda: intents.drop(ids, ""),
+    ):
+        HourChange.objects.all().delete()
+        work()
+        assert CLAIMS in HourChange.objects.values_list("kind", flat=True)
