@@ -37,8 +37,8 @@ TESTS: dict[str, list[str]] = {
         "claims/test_handback_lock.py", "claims/test_release.py", "claims/test_traces.py", "claims/test_queue.py",
     ],
     "emailoffload/outbox/intents.py": [
-        "claims/test_intents.py", "claims/test_traces.py", "claims/test_too_late.py", "claims/test_queue.py",
-        "outbox", "left/test_left.py",
+        "claims/test_stored.py", "claims/test_settle.py", "claims/test_intents.py", "claims/test_traces.py",
+        "claims/test_too_late.py", "claims/test_queue.py", "outbox", "left/test_left.py",
     ],
     "emailoffload/outbox/transitions.py": ["outbox", "worker/test_dispatch.py", "feedback/test_evidence.py"],
     "emailoffload/worker/recover_intents.py": [

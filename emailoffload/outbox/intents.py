@@ -223,7 +223,6 @@ def _email(
     start = max(claim["due_at"], now)
     return {
         "ref": uuid.uuid4(),
-        "claim_id": 0,
         "source": claim["source"],
         "template": claim["template"],
         "role": mail.role,

@@ -272,14 +272,14 @@ def _reserve(claim_ids: Sequence[int], locks: _Locks) -> tuple[list[Claim], dict
     with transaction.atomic():
         locked = Claim.objects.select_for_update().filter(pk__in=claim_ids).order_by("pk")
         found = {claim.pk: claim for claim in locked}
-        waiting: Counter[int] = Counter()
+        waiting: set[int] = set()
         gone: set[int] = set()
         # A try without an answer may have been followed by another one, in which nothing was transmitted (`uncertain`).
         tries = Attempt.objects.filter(email=OuterRef("pk"), outcome=transitions.NO_ANSWER)
         mails = Email.objects.select_for_update().filter(claim__in=list(found)).annotate(unsure=Exists(tries))
         for claim_id, state, lease, unsure in mails.values_list("claim_id", "state", "lease", "unsure"):
             if not unsure and (state == EmailState.FAILED or (state == EmailState.QUEUED and not lease)):
-                waiting[claim_id] += 1
+                waiting.add(claim_id)
             else:
                 gone.add(claim_id)
         reserved = []
@@ -293,7 +293,7 @@ def _reserve(claim_ids: Sequence[int], locks: _Locks) -> tuple[list[Claim], dict
             elif too_late(claim, now):
                 code = TOO_LATE
                 why = _("It is almost two days overdue: Moodle would drop it instead of sending it.")
-            elif claim_id in gone or not waiting[claim_id]:
+            elif claim_id in gone or claim_id not in waiting:
                 code, why = LEFT, _left()
             elif code := locks.bar(claim, int(now.timestamp())):
                 why = _words(code)

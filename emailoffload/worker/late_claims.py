@@ -50,7 +50,7 @@ def needs_lock(claim: Claim, now: int) -> bool:
     """
     if claim.source != REENGAGEMENT or claim.before.get("completed"):
         return False
-    soonest = min(int(claim.after.get("emailtime", 0)), claim.completiontime)
+    soonest = min(int(claim.after["emailtime"]), claim.completiontime)
     return soonest <= now + settings.CLAIM_MARGIN_SECONDS
 
 
