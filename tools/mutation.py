@@ -42,7 +42,8 @@ TESTS: dict[str, list[str]] = {
     ],
     "emailoffload/outbox/transitions.py": ["outbox", "worker/test_dispatch.py", "feedback/test_evidence.py"],
     "emailoffload/worker/recover_intents.py": [
-        "claims/test_intents.py", "claims/test_traces.py", "claims/test_release.py", "claims/test_queue.py",
+        "claims/test_recovery.py", "claims/test_intents.py", "claims/test_traces.py", "claims/test_release.py",
+        "claims/test_queue.py",
     ],
 }  # fmt: skip
 """The fitting tests of each module: quick ones, in this process."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -309,3 +311,102 @@ def test_recovery_settles_a_bounded_number_at_once(now: datetime) -> None:
     assert transitions.interrupted(now, limit=2) == (2, 2)
     assert transitions.interrupted(now, limit=2) == (1, 1)
     assert transitions.interrupted(now, limit=2) == (0, 0)
+
+
+@contextmanager
+def meanwhile(what: Callable[[], object]) -> Iterator[None]:
+    """Let others do something between the look and the first UPDATE of a block."""
+    todo = [what]
+
+    def execute(run: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if todo and sql.startswith("UPDATE"):
+            todo.pop()()
+        return run(sql, params, many, context)
+
+    with connection.execute_wrapper(execute):
+        yield
+    assert not todo
+
+
+def test_what_others_took_or_stopped_between_look_and_lease_is_not_leased(now: datetime) -> None:
+    ours, taken, stopped, before = queue_emails(4)
+    Email.objects.filter(pk=before.pk).update(lease="ours", leased_until=now)
+
+    def others() -> None:
+        Email.objects.filter(pk=taken.pk).update(lease="theirs")
+        Email.objects.filter(pk=stopped.pk).update(state=S.CANCELLED)
+
+    with meanwhile(others):
+        leased = transitions.lease_due(9, "ours", now=now, until=now, sensitive_first=True)
+    assert leased == [ours.pk]
+    assert row(taken, "lease") == ("theirs",)
+    assert row(stopped, "lease") == ("",)
+
+
+def test_only_the_mails_named_are_given_back(now: datetime) -> None:
+    named, other = queue_emails(2, email={"lease": "ours"})
+    assert transitions.unlease([named.pk], "ours") == 1
+    assert row(other, "lease") == ("ours",)
+
+
+def test_of_several_only_those_that_are_still_ours_and_queued_are_sent(now: datetime) -> None:
+    ours, theirs, stopped, other = queue_emails(4, email={"lease": "ours"})
+    Email.objects.filter(pk=theirs.pk).update(lease="theirs", state=S.SENDING)
+    Email.objects.filter(pk=stopped.pk).update(state=S.CANCELLED)
+    Email.objects.filter(pk=other.pk).update(state=S.SENDING)
+    items = [(mail.pk, 1) for mail in (ours, theirs, stopped)]
+    assert transitions.mark_sending(items, "ours", "h", now=now, until=now) == {ours.pk}
+    assert row(stopped, "state", "attempts") == ("cancelled", 0)
+    assert Attempt.objects.get().email_id == ours.pk
+
+
+def test_a_mail_is_sending_and_has_its_attempt_or_neither(
+    now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object) -> None:
+        raise RuntimeError
+
+    (mail,) = queue_emails(1, email={"lease": "ours"})
+    monkeypatch.setattr(transitions, "_begin_attempts", broken)
+    with pytest.raises(RuntimeError):
+        transitions.mark_sending([(mail.pk, 1)], "ours", "h", now=now, until=now)
+    assert row(mail, "state") == ("queued",)
+
+
+def test_values_that_are_the_same_for_all_are_stated_once(now: datetime) -> None:
+    first, second = sending(now, 2)
+    with CaptureQueriesContext(connection) as queries:
+        transitions.record(
+            [ended(first, S.QUEUED, "throttled", now, message="x"), ended(second, S.QUEUED, "throttled", now)],
+            "ours", "h", now=now,
+        )  # fmt: skip
+    emails, attempts = (q["sql"] for q in queries if q["sql"].startswith("UPDATE"))
+    assert re.findall(r"(\w+) = CASE", emails) == ["detail"]
+    assert re.findall(r"(\w+) = CASE", attempts) == ["error_message"]
+
+
+def test_recovery_leaves_what_has_gone_on_since_it_looked_and_what_nobody_holds(now: datetime) -> None:
+    over = now - timedelta(seconds=1)
+    gone_on, odd = queue_emails(2, email={"leased_until": over})
+    Email.objects.filter(pk=gone_on.pk).update(lease="slow")
+
+    def goes_on() -> None:
+        Email.objects.filter(pk=gone_on.pk).update(state=S.SENDING, leased_until=over)
+
+    with meanwhile(goes_on):
+        cleared, uncertain = transitions.interrupted(now)
+    # What was begun in that moment is uncertain at once: its holder had its time.
+    assert (cleared, uncertain) == (0, 1)
+    assert row(odd, "leased_until") == (over,)
+
+
+def test_recovery_leaves_the_earlier_attempts_of_a_mail_as_they_ended(now: datetime) -> None:
+    (mail,) = sending(now)
+    Email.objects.update(leased_until=now - timedelta(seconds=1))
+    earlier = Attempt.objects.create(
+        email=mail, number=9, route="ses", started_at=now, outcome="throttled", error_code="Slow", holder="h"
+    )
+    assert transitions.interrupted(now) == (0, 1)
+    earlier.refresh_from_db()
+    assert (earlier.outcome, earlier.error_code) == ("throttled", "Slow")
+    assert Attempt.objects.exclude(pk=earlier.pk).get().outcome == "unknown"
