@@ -32,6 +32,8 @@ from emailoffload.sources.protocol import Candidate, RenderedMail
 MAX_STATEMENT = 4 * 1024 * 1024
 """Bytes of contents per INSERT: servers refuse statements over max_allowed_packet, 16 MB by default; the
 driver may double binary data."""
+_FORGET_AT_ONCE = 1000
+"""Mails of dropped claims that one pass forgets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,7 +387,7 @@ def forget_dropped(before: dt.datetime) -> int:
     ids = list(
         Email.objects.filter(
             state=EmailState.PREPARED, claim__state=ClaimState.DROPPED, claim__settled_at__lt=before
-        ).values_list("pk", flat=True)[:1000]
+        ).values_list("pk", flat=True)[:_FORGET_AT_ONCE]
     )
     with transaction.atomic():
         hourchanges.emails(ids)

@@ -166,8 +166,9 @@ def test_of_doubtful_intents_only_those_whose_row_was_written_are_undone(moodle:
 def test_what_nobody_can_tell_is_settled_and_held_for_a_person_at_once_or_not_at_all(
     moodle: Moodle, monkeypatch: pytest.MonkeyPatch, begun: str
 ) -> None:
-    def broken(ids: object) -> None:
-        raise RuntimeError
+    def broken(ids: set[int]) -> None:
+        if ids:
+            raise RuntimeError
 
     (claim,) = intended(moodle, 1) if begun == "intended" else releasing(moodle, 1)
     gone(moodle, claim)
