@@ -23,8 +23,8 @@ def insert(model: type[models.Model], rows: Sequence[Row]) -> None:
     """Insert rows, keys left to the database; call it inside a transaction.
 
     All rows name the same attributes; those that they leave out get the field's default, which must be nothing,
-    a number or a plain word (KeyError otherwise). Nothing but the values is used: no `pre_save` hooks, no signals.
-    Raises IntegrityError like any INSERT.
+    a number or a plain word. Nothing but the values is used: no `pre_save` hooks, no signals. Raises KeyError for an
+    attribute that the model does not have, or one left out that needs a value; IntegrityError like any INSERT.
     """
     with connection.cursor() as cursor:
         for sql, values in _statements(model, rows):
@@ -54,6 +54,8 @@ def _statements(model: type[models.Model], rows: Sequence[Row]) -> Iterator[tupl
     quote = connection.ops.quote_name
     fields = [field for field in model._meta.concrete_fields if field is not model._meta.auto_field]
     names = ", ".join(quote(str(field.column)) for field in fields)
+    if unknown := rows[0].keys() - {field.attname for field in fields}:
+        raise KeyError(f"{model.__name__} has no {', '.join(sorted(unknown))}")
     columns = [
         (
             field.attname,

@@ -51,6 +51,13 @@ def test_what_has_no_plain_default_must_be_given() -> None:
 
 
 @pytest.mark.django_db
+def test_a_name_that_the_model_does_not_have_is_refused_rather_than_left_at_a_default() -> None:
+    (row,) = claims(1)
+    with pytest.raises(KeyError, match="Claim has no states"):
+        bulk.insert(Claim, [{**row, "states": "intended"}])
+
+
+@pytest.mark.django_db
 def test_values_that_all_rows_share_are_stored_like_any_other() -> None:
     now = timezone.now()
     common = {"source": "a b", "reason": "x", "detail": "", "activity_id": None, "user_id": 0, "times": 1}
