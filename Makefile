@@ -42,13 +42,13 @@ messages: ## Bring the translations up to date with the sources; ARGS=fr begins 
 imagecheck: ## Build the image's steps in a bare Debian and start web and worker from it, without Docker; needs root
 	@python3 -B tools/imagecheck.py $(ARGS)
 
-e2e: ## From an empty Debian to accepted mails: `make run`, and the way of docs/install.md on MariaDB; needs root
+e2e: ## From an empty Debian: `make run`, `make test` with a few tests, the way of docs/install.md on MariaDB; needs root
 	@python3 -B tools/e2e.py $(ARGS)
 
 coverage: ## Every test, all of them traced: the branches of every part of the product, and what no test takes in htmlcov/
 	@tools/bootstrap dev $(VENV)
 	@$(PYTHON) -m pytest -n auto --cov=emailoffload --cov-report=html $(ARGS)
 
-mutation: ## Do the tests notice small mistakes in what claims and moves? An hour or two; ARGS=… goes to tools/mutation.py
+mutation: ## Do the tests notice small mistakes in what claims and moves? Half an hour; ARGS=… goes to tools/mutation.py
 	@tools/bootstrap dev $(VENV)
 	@$(PYTHON) tools/mutation.py $(ARGS)

@@ -1,9 +1,11 @@
-"""From an empty Debian to accepted mails, the two ways that the documentation describes.
+"""From an empty Debian to accepted mails and passed tests: README's two commands, and the way of docs/install.md.
 
     make e2e, or: tools/e2e.py [--cache FOLDER] [--keep]
 
 1. README: `make run` in a bare system, until the local SES has accepted mails of the sample Moodle.
-2. docs/install.md: MariaDB, a restored IOMAD site, `manage.py setup` without a person, the GRANT statements that it
+2. README: `make test` in another bare system: what it installs, lint, and a test of each kind. (CI runs all of them
+   after this, on the machine itself.)
+3. docs/install.md: MariaDB, a restored IOMAD site, `manage.py setup` without a person, the GRANT statements that it
    prints, shadow mode, the services of docs/deploy started by their own command lines, reminders that fall due, one
    mail accepted by the local SES.
 
@@ -37,6 +39,13 @@ FALL_DUE = """UPDATE mdl_reengagement_inprogress
 ROWS = """SELECT COALESCE(SUM(CRC32(CONCAT_WS(',', id, emailsent, emailtime, completed))), 0)
     FROM mdl_reengagement_inprogress"""
 """A number that is another one after any claim."""
+SOME_TESTS = (
+    "tests/test_settings.py",
+    "tests/claims/test_swaps.py",
+    "tests/growth/test_broker.py",
+    "tests/alarms/test_browser.py",
+)
+"""In this process alone, on MariaDB, with Redis, in Chromium."""
 MOST_EXPOSED = 2.0
 """Of 10, as systemd counts."""
 STOP_SECONDS = {"worker": 90.0, "web": 40.0}
@@ -100,6 +109,16 @@ def try_it(system: System) -> None:
         raise Failed("make run reports a mail that was sent twice")
     running.kill()  # Ctrl-C goes to a terminal's programs; the name space takes all of these along
     running.wait()
+
+
+def check_it(system: System) -> None:
+    """README: `make test`."""
+    say("README: make test, a test of each kind")
+    system.sh("apt-get update -qq && apt-get install -y -qq --no-install-recommends make >/dev/null")
+    said = system.sh(f"make test ARGS={shlex.quote(' '.join(SOME_TESTS))} 2>&1")
+    print("\n".join(line for line in said.splitlines() if line.startswith("ok ")), flush=True)
+    if not re.fullmatch(r"=* ?\d+ passed in .*", said.strip().splitlines()[-1]):
+        raise Failed(f"make test did not end in pytest's summary of passed tests:\n{said[-3000:]}")
 
 
 def databases(system: System) -> None:
@@ -248,13 +267,15 @@ def main() -> None:
     cleanroot.need("debootstrap", "unshare", "git")
     base = cleanroot.debian(options.cache)
     folder = Path(tempfile.mkdtemp(prefix="eo-e2e-", dir="/var/tmp"))
-    root = Root(folder / "root")
+    root, tests = Root(folder / "root"), Root(folder / "tests")
     try:
-        cleanroot.unpack(base, root.path)
-        cleanroot.checkout(root.path / CODE.lstrip("/"))
+        for each in (root, tests):
+            cleanroot.unpack(base, each.path)
+            cleanroot.checkout(each.path / CODE.lstrip("/"))
         system = System(root, folder)
         try:
             try_it(system)
+            check_it(System(tests, folder))
             databases(system)
             set_up(system)
             shadow_then_on(system)
