@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 from django import forms
@@ -13,23 +14,28 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
 from emailoffload.actions import person, person_export
 from emailoffload.dashboard import access, paging
 from emailoffload.dashboard.views import Page
 from emailoffload.outbox.persons import ErasedPerson
 
-NAMES: Final = {
-    "claims": gettext_lazy("claims, with name and address"),
-    "mails_about": gettext_lazy("mails about them, to them or to others"),
-    "mails_to": gettext_lazy("mails about others that went to them"),
-    "events": gettext_lazy("events of Amazon SES that belong to no known mail"),
-    "suppressions": gettext_lazy("suppressions of their addresses"),
-    "left_to_moodle": gettext_lazy("rows left to Moodle"),
-    "shadows": gettext_lazy("shadows"),
-    "row_errors": gettext_lazy("errors with their rows"),
-    "saved_views": gettext_lazy("saved views that look for them"),
+NAMES: Final[Mapping[str, Any]] = {
+    "claims": ngettext_lazy("claim, with name and address", "claims, with name and address"),
+    "mails_about": ngettext_lazy(
+        "mail about them, to them or to others", "mails about them, to them or to others"
+    ),
+    "mails_to": ngettext_lazy("mail about others that went to them", "mails about others that went to them"),
+    "events": ngettext_lazy(
+        "event of Amazon SES that belongs to no known mail",
+        "events of Amazon SES that belong to no known mail",
+    ),
+    "suppressions": ngettext_lazy("suppression of their addresses", "suppressions of their addresses"),
+    "left_to_moodle": ngettext_lazy("row left to Moodle", "rows left to Moodle"),
+    "shadows": ngettext_lazy("shadow", "shadows"),
+    "row_errors": ngettext_lazy("error with their rows", "errors with their rows"),
+    "saved_views": ngettext_lazy("saved view that looks for them", "saved views that look for them"),
 }
 
 
@@ -109,7 +115,7 @@ class PersonPage(Page):
         return super().get_context_data(
             user_id=self.user_id,
             found=found,
-            numbers=[(NAMES[name], number) for name, number in found.numbers.items() if number],
+            numbers=[(NAMES[name] % number, number) for name, number in found.numbers.items() if number],
             most=person.MOST,
             kept=list(person.KEPT.values()),
             form=kwargs.pop("form", None) or self.form(),

@@ -199,7 +199,7 @@ def plain_counts(counts: Any) -> list[tuple[str, str]]:
     if not isinstance(counts, dict):
         return []
     return [
-        (words.count_name(str(name)), formats.number_format(value, force_grouping=True))
+        (words.count_name(str(name), value), formats.number_format(value, force_grouping=True))
         for name, value in counts.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and value and name != "seconds"
     ]

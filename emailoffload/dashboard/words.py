@@ -7,11 +7,11 @@ another package is readable at once, and never an error.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, pgettext_lazy
+from django.utils.translation import gettext_lazy, ngettext_lazy, pgettext_lazy
 
 from emailoffload.outbox.states import EmailState
 
@@ -124,35 +124,21 @@ COUNTS: Final[Mapping[str, Text]] = {
     "seen": gettext_lazy("seen"),
     "claimed": gettext_lazy("claimed"),
     "lost": gettext_lazy("lost to Moodle"),
-    "errors": gettext_lazy("errors"),
     "sent": gettext_lazy("sent"),
     "suppressed": gettext_lazy("suppressed"),
     "retried": gettext_lazy("tried again"),
     "uncertain": gettext_lazy("uncertain"),
     "failed": gettext_lazy("failed"),
-    "mails": gettext_lazy("mails rendered"),
     "dropped": gettext_lazy("intents dropped"),
     "woken": gettext_lazy("late claims found"),
-    "counted": gettext_lazy("hours counted anew"),
-    "walked": gettext_lazy("hours compared with their rows"),
-    "repaired": gettext_lazy("hours put right"),
-    "frozen": gettext_lazy("hours too old to be counted again"),
-    "resting": gettext_lazy("large hours counted again later"),
-    "left_over": gettext_lazy("hours left for the next pass"),
     "released": gettext_lazy("handed back"),
     "handed_back": gettext_lazy("handed back"),
     "smtp": gettext_lazy("sent by SMTP"),
     "smtp_retried": gettext_lazy("not taken by SMTP yet"),
     "held": gettext_lazy("left to a person"),
     "unreleased": gettext_lazy("could not be handed back"),
-    "leases_freed": gettext_lazy("mails freed"),
-    "sends_uncertain": gettext_lazy("sends became uncertain"),
-    "uncertain_resent": gettext_lazy("uncertain mails sent once more"),
-    "shadows_compared": gettext_lazy("shadows compared"),
     "shadows_forgotten": gettext_lazy("old shadows forgotten"),
     "left_forgotten": gettext_lazy("old records of rows left to Moodle forgotten"),
-    "passes_interrupted": gettext_lazy("passes were interrupted"),
-    "claims": gettext_lazy("claims compared"),
     "agrees": gettext_lazy("agree"),
     "picked_up": gettext_lazy("picked up by Moodle"),
     "waiting": gettext_lazy("waiting"),
@@ -161,16 +147,10 @@ COUNTS: Final[Mapping[str, Text]] = {
     "gone": gettext_lazy("removed early"),
     "possible_double": gettext_lazy("possible doubles"),
     "possible_loss": gettext_lazy("possible losses"),
-    "opened": gettext_lazy("findings opened"),
-    "closed": gettext_lazy("findings closed"),
-    "days": gettext_lazy("days looked back"),
-    "messages": gettext_lazy("messages read"),
-    "events": gettext_lazy("events"),
     "repeated": gettext_lazy("known already"),
     "silent": gettext_lazy("without meaning for us"),
     "problems": gettext_lazy("unreadable"),
     "unmatched": gettext_lazy("without a mail"),
-    "changed": gettext_lazy("mails changed"),
     "doubles": gettext_lazy("sent twice"),
     "looked_again": gettext_lazy("mails looked for again"),
     "undeleted": gettext_lazy("messages that stayed in the queue"),
@@ -183,6 +163,29 @@ COUNTS: Final[Mapping[str, Text]] = {
     "items": gettext_lazy("activities and kinds of mail"),
     "with_reason": gettext_lazy("of them not offloaded, or in part"),
 }
+COUNTED_NOUNS: Final[Mapping[str, Any]] = {
+    "errors": ngettext_lazy("error", "errors"),
+    "mails": ngettext_lazy("mail rendered", "mails rendered"),
+    "counted": ngettext_lazy("hour counted anew", "hours counted anew"),
+    "walked": ngettext_lazy("hour compared with its rows", "hours compared with their rows"),
+    "repaired": ngettext_lazy("hour put right", "hours put right"),
+    "frozen": ngettext_lazy("hour too old to be counted again", "hours too old to be counted again"),
+    "resting": ngettext_lazy("large hour counted again later", "large hours counted again later"),
+    "left_over": ngettext_lazy("hour left for the next pass", "hours left for the next pass"),
+    "leases_freed": ngettext_lazy("mail freed", "mails freed"),
+    "sends_uncertain": ngettext_lazy("send became uncertain", "sends became uncertain"),
+    "uncertain_resent": ngettext_lazy("uncertain mail sent once more", "uncertain mails sent once more"),
+    "shadows_compared": ngettext_lazy("shadow compared", "shadows compared"),
+    "passes_interrupted": ngettext_lazy("pass was interrupted", "passes were interrupted"),
+    "claims": ngettext_lazy("claim compared", "claims compared"),
+    "opened": ngettext_lazy("finding opened", "findings opened"),
+    "closed": ngettext_lazy("finding closed", "findings closed"),
+    "days": ngettext_lazy("day looked back", "days looked back"),
+    "messages": ngettext_lazy("message read", "messages read"),
+    "events": ngettext_lazy("event", "events"),
+    "changed": ngettext_lazy("mail changed", "mails changed"),
+}
+"""Counts that are named by a noun, which has a plural: each is asked with `% number`."""
 TONES: Final[Mapping[str, str]] = {
     EmailState.PREPARED: "wait",
     EmailState.QUEUED: "wait",
@@ -249,8 +252,10 @@ def route(code: str) -> str:
     return _word(ROUTES, code)
 
 
-def count_name(code: str) -> str:
-    """The name of a count that a pass kept."""
+def count_name(code: str, number: float) -> str:
+    """The name of a count that a pass kept, as it stands after this number of them."""
+    if code in COUNTED_NOUNS:
+        return str(COUNTED_NOUNS[code] % number)
     return _word(COUNTS, code)
 
 
