@@ -132,7 +132,8 @@ class Visitor:
 
     def _said(self, message: Any) -> None:
         if message.type in {"error", "warning"} and not message.text.startswith(ABORTED):
-            self.wrong.append(message.text)
+            # "Failed to load resource" alone would not say which.
+            self.wrong.append(f"{message.text} ({message.location.get('url', '')})")
 
     def _asked(self, request: Any) -> None:
         if not request.url.startswith((self.base, "data:", "about:", "blob:")):
