@@ -17,7 +17,8 @@ from emailoffload.admin_recorded import Recorded
 from emailoffload.dashboard import words
 from emailoffload.dashboard.copies import no_activity
 from emailoffload.dashboard.filters import TEMPLATE
-from emailoffload.moodle import loaders, targets
+from emailoffload.moodle import loaders, models, targets
+from emailoffload.moodle.schema import readable
 from emailoffload.policy.copies import LARGEST_ID
 from emailoffload.policy.models import RoutingRule
 from emailoffload.sources import registry
@@ -87,7 +88,9 @@ class RoutingRuleForm(forms.ModelForm):  # type: ignore[type-arg]
             self.add_error("activity_id", _("Mails of IOMAD belong to no activity: leave this empty."))
         if not self.errors:
             try:
-                self._ask_moodle(entered.get("activity_id"), entered.get("course_id"))
+                self._ask_moodle(
+                    entered.get("activity_id"), entered.get("course_id"), entered.get("company_id")
+                )
             except DatabaseFailure as failure:
                 log.warning(
                     "The ids in a routing rule were not compared with Moodle, whose database did not answer (%s). The "
@@ -97,7 +100,10 @@ class RoutingRuleForm(forms.ModelForm):  # type: ignore[type-arg]
                 connections["moodle"].close()
         return entered
 
-    def _ask_moodle(self, activity_id: int | None, course_id: int | None) -> None:
+    def _ask_moodle(self, activity_id: int | None, course_id: int | None, company_id: int | None) -> None:
+        iomad = readable(models.Company)
+        if company_id and iomad and not models.Company.objects.filter(pk=company_id).exists():
+            self.add_error("company_id", _("Moodle has no company %(id)d.") % {"id": company_id})
         if activity_id:
             activity = loaders.load_activities([activity_id]).get(activity_id)
             if activity is None:

@@ -147,9 +147,8 @@ def secret_from(file: str, option: str) -> str:
     try:
         lines = Path(file).read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(
-            f"{option}: {file} cannot be read ({type(error).__name__}).", returncode=2
-        ) from error
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise CommandError(f"{option}: {file} cannot be read ({why}).", returncode=2) from error
     if not lines or not lines[0].strip():
         raise CommandError(f"{option}: {file} is empty.", returncode=2)
     return lines[0].strip()

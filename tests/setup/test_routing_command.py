@@ -47,6 +47,19 @@ def test_shadow_for_the_whole_site_then_one_activity_one_company_ten_percent_all
     assert RoutingRule.objects.count() == 3
 
 
+def test_switching_off_names_the_more_specific_rules_that_still_have_us_send() -> None:
+    for scope in (["--activity", "1"], ["--activity", "2"], ["--company", "1"], []):
+        assert run("on", *scope, *WHY)["still_on"] == []
+    assert run("off", "--activity", "2", *WHY)["still_on"] == []
+    assert run("off", *WHY)["still_on"] == ["activity 1", "company 1"]
+    assert run("off", "--company", "1", *WHY)["still_on"] == ["activity 1"]
+    out = StringIO()
+    call_command("routing", "shadow", *WHY, stdout=out)
+    assert "still have us send: “activity 1”. Switch each off too" in out.getvalue()
+    run("off", "--activity", "1", *WHY)
+    assert run("off", *WHY)["still_on"] == []
+
+
 def test_a_percentage_that_is_not_named_stays() -> None:
     run("on", "--percentage", "10", *WHY)
     run("off", *WHY)
@@ -76,6 +89,7 @@ def test_each_change_is_an_audit_entry_with_what_was_and_is_and_no_change_is_non
         ["on"],
         ["on", "--activity", "999999", *WHY],
         ["on", "--activity", "0", *WHY],
+        ["on", "--company", "999999", *WHY],
         ["on", "--percentage", "101", *WHY],
         ["on", "--template", "user_create", *WHY],
         ["remove", *WHY],

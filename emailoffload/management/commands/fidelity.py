@@ -59,6 +59,10 @@ def _text(report: run.Report) -> str:
     ]
     if report.mails:
         lines += _comparison(report)
+    else:
+        lines.append(
+            "Nothing was compared: --mails names a folder of mails that Moodle sent (docs/rendering.md)."
+        )
     return "\n".join(lines)
 
 

@@ -150,8 +150,8 @@ def _basis() -> _Basis:
 
 
 _AS_ADMIN = (
-    "Run this once with an admin's login in MOODLE_DATABASE_URL: then it sees which tables exist, and adds "
-    "the names of activities (for the filter activitynames) and columns that only some sites have.",
+    "Run `manage.py moodlegrants` once with an admin's login in MOODLE_DATABASE_URL: then it sees which tables exist, "
+    "and adds the names of activities (for the filter activitynames) and columns that only some sites have.",
 )
 
 

@@ -88,7 +88,8 @@ class Command(ReportingCommand):
             lines.append(f"{found.barred} suppressed addresses would stay on the list, alone.")
         if found.erased_at:
             lines.append(f"Erased before, at {found.erased_at:%Y-%m-%d %H:%M} UTC.")
-        lines.append("Nothing was changed. To erase: the same with --yes and --reason.")
+        if not found.nothing:
+            lines.append("Nothing was changed. To erase: the same with --yes and --reason.")
         result = {
             "user_id": user_id, "erased": False, "held": dict(found.numbers), "addresses": list(found.own),
             "shared_addresses": list(found.shared), "would_stop": found.to_stop, "moving": found.moving,

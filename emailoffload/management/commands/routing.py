@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import itertools
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -64,8 +65,11 @@ class Command(ReportingCommand):
         if rule is None:
             rule = RoutingRule(name=options["name"] or routing.name_for(scope), **scope)
         done = routing.save(_judged(rule, action, options), actor=actor, reason=options["reason"])
-        result = {"changed": done.anything, "new": done.before is None, "rule": _as_dict(done.rule)}
-        self.report(result, _sentence(done), as_json=options["json"])
+        still = _still_on(done.rule)
+        result = {
+            "changed": done.anything, "new": done.before is None, "rule": _as_dict(done.rule), "still_on": still,
+        }  # fmt: skip
+        self.report(result, _sentence(done) + _but(still), as_json=options["json"])
 
 
 def _scope(options: dict[str, Any]) -> dict[str, Any]:
@@ -135,6 +139,33 @@ def _table() -> str:
     if not rules:
         return "There is no rule: every mail that can be offloaded is sent by us."
     return "\n".join(["The first rule that fits a mail decides:", *(f"  {_line(rule)}" for rule in rules)])
+
+
+def _still_on(rule: RoutingRule) -> list[str]:
+    """Names of the rules that win over one that leaves mails to Moodle, and have us send some of them."""
+    if rule.mode == RoutingRule.Mode.ON:
+        return []
+    rules = [each for each in _ordered() if each.enabled]
+    return [
+        each.name
+        for each in itertools.takewhile(lambda each: each.pk != rule.pk, rules)
+        if each.mode == RoutingRule.Mode.ON
+        and all(
+            getattr(each, field) == getattr(rule, field)
+            or not (getattr(each, field) and getattr(rule, field))
+            for field in routing.SCOPE
+        )
+    ]
+
+
+def _but(still: list[str]) -> str:
+    """A rollback that does not reach everything says so."""
+    if not still:
+        return ""
+    names = ", ".join(f"“{name}”" for name in still)
+    return (
+        f"\nMore specific rules win, and still have us send: {names}. Switch each off too, to stop all of it."
+    )
 
 
 def _sentence(done: routing.Changed) -> str:

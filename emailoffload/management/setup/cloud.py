@@ -18,7 +18,8 @@ def ask(talk: Talk) -> None:
     """All questions about SES; the account is looked at, and nothing in it changed unless that is asked for."""
     talk.head("Amazon SES")
     region = talk.asker.ask(
-        "Region", "The AWS region whose SES sends; identities and quotas belong to one region.", amazon.region,
+        "Region",
+        "The AWS region whose SES sends, such as eu-west-1; identities and quotas belong to one region.", amazon.region,
         default=talk.before.get("AWS_REGION") or amazon.default_region() or None, option="--region",
         given=talk.options["region"],
     )  # fmt: skip

@@ -29,7 +29,8 @@ What next
      what it means.
      {manage} coverage says which mails will be ours, which not, and why.
      {manage} fidelity compares with mails that Moodle sent (docs/rendering.md).
-  3. Switch on, as far as you like. Each command holds from the next pass on, and each can be taken back with `off`:
+  3. Switch on, as far as you like. Each command holds from the next pass on, and each can be taken back with `off`
+     for the same scope:
        one activity   {manage} routing on --activity 13 --reason "first activity"
        one company    {manage} routing on --company 4 --reason "first company"
        10 %           {manage} routing on --percentage 10 --reason "ten percent"
