@@ -244,6 +244,14 @@ def test_a_missing_right_is_told_with_its_cure_and_asked_again_in_an_hour_or_whe
     assert doctor.reachable()[0] == "problem"
 
 
+def test_the_doctor_gives_the_worker_its_chance_to_read_the_list(db: None) -> None:
+    assert doctor.agreement()[0] == "warning"
+    Run.objects.create(kind="recover", started_at=timezone.now() - timedelta(minutes=2))
+    assert doctor.agreement()[0] == "ok"
+    Run.objects.update(started_at=timezone.now() - timedelta(minutes=16))
+    assert doctor.agreement()[0] == "warning"
+
+
 @pytest.mark.parametrize(
     "reply",
     [Reply(429, "TooManyRequestsException", "slow"), Reply(500, "InternalFailure", "x"), Reply(reset=True)],

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from emailoffload.actions.diagnosis.background import reconciled
 from emailoffload.actions.findings import deal_with
-from emailoffload.outbox.models import AuditEntry, State
+from emailoffload.outbox.models import AuditEntry, Claim, State
 from emailoffload.outbox.reconciliation import ReconcileFinding
 from emailoffload.outbox.states import EmailState
 from emailoffload.policy.models import GroupCompany
@@ -131,9 +131,16 @@ def test_the_overview_names_open_findings_that_ask_for_a_person_and_no_others(ro
     assert '<a href="/reconciliation/"><strong>2</strong> claims do not agree' in text
 
 
+def test_the_doctor_gives_the_reconciler_its_chance_on_a_site_that_has_just_begun() -> None:
+    make_claim(created_at=timezone.now() - timedelta(minutes=5))
+    assert reconciled()[0] == "ok"
+    Claim.objects.update(created_at=timezone.now() - timedelta(hours=3, minutes=1))
+    assert reconciled()[0] == "warning"
+
+
 def test_the_doctor_names_serious_findings_and_a_reconciler_that_does_not_run() -> None:
     assert reconciled()[0] == "ok"
-    make_claim()
+    make_claim(created_at=timezone.now() - timedelta(hours=4))
     assert reconciled()[0] == "warning"
     compared()
     assert reconciled()[0] == "ok"

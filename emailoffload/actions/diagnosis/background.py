@@ -122,6 +122,11 @@ def reconciled() -> Found:
             return ok(_("Nothing is claimed yet, so there is nothing to compare with Moodle's rows."))
         if found["sweep"] and _began_lately("reconcile"):
             return ok(_("Claims are being compared with Moodle's rows."))
+        first = Claim.objects.order_by("id").values_list("created_at", flat=True).first()
+        if last is None and first is not None and timezone.now() - first <= RECONCILED_WITHIN:
+            return ok(
+                _("The first claims were made lately; they are compared with Moodle's rows within the hour.")
+            )
         return warning(
             _("Claims were not compared with Moodle's rows within the last hours."),
             _("Run `manage.py reconcile`; the worker does it every hour."),

@@ -14,10 +14,13 @@ from emailoffload.delivery import ses
 from emailoffload.feedback import liststate, seslist
 from emailoffload.feedback.models import Suppression
 from emailoffload.feedback.seslist import ListProblem
+from emailoffload.outbox.models import Run
 from emailoffload.worker import suppressions
 
 OLD = timedelta(hours=3)
 STUCK = timedelta(hours=2)
+FIRST = timedelta(minutes=15)
+"""After the very first pass of the worker: three periods of the pass that reads the list."""
 START = gettext_lazy("Start the worker: see docs/install.md.")
 
 
@@ -58,6 +61,9 @@ def agreement() -> Found:
     if state.error:
         return (warning if state.soon else problem)(state.error, state.cure)
     if state.listed_at is None:
+        begun = Run.objects.order_by("id").values_list("started_at", flat=True).first()
+        if begun is not None and now - begun <= FIRST:
+            return ok(_("The worker has begun lately; it reads SES's suppression list within minutes."))
         return warning(_("SES's suppression list has never been read."), str(START))
     if now - state.listed_at > OLD:
         values = {"time": f"{state.listed_at:%Y-%m-%d %H:%M} UTC"}
