@@ -83,10 +83,21 @@ def load_noreply_addresses(company_ids: Iterable[int], site: SiteConfig) -> dict
     return result
 
 
+LANGUAGE_UNREADABLE = "?"
+"""No language of Moodle's: `lang` is granted only where it was seen to exist (`models.OPTIONAL_COLUMNS`)."""
+
+
+def language_readable() -> bool:
+    """Whether our account may read in which language a company's template is."""
+    name = models.EmailTemplate._meta.db_table
+    return "lang" in readable_columns(connections["moodle"], (name,)).get(name, {})
+
+
 def load_templates(kinds: Collection[Kind]) -> dict[Kind, dict[str, dict[str, Any]]]:
     """What companies made of these kinds of mail: the deciding columns by language, by kind.
 
-    Names are compared without case, as the database does.
+    Names are compared without case, as the database does. Where our account may not read the language, what there
+    is stands under `LANGUAGE_UNREADABLE`.
     """
     name = models.EmailTemplate._meta.db_table
     held = readable_columns(connections["moodle"], (name,)).get(name, {})
@@ -98,7 +109,7 @@ def load_templates(kinds: Collection[Kind]) -> dict[Kind, dict[str, dict[str, An
         for row in rows.order_by("id").values(*columns):
             kind = wanted.get((row["companyid"], row["name"].casefold()))
             if kind is not None:
-                result.setdefault(kind, {}).setdefault(row["lang"], row)
+                result.setdefault(kind, {}).setdefault(row.get("lang", LANGUAGE_UNREADABLE), row)
     return result
 
 

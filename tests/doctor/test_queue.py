@@ -12,7 +12,7 @@ import pytest
 from django.utils import timezone
 
 from emailoffload.actions.diagnosis.finding import Finding
-from emailoffload.moodle import cronlock, variants
+from emailoffload.moodle import cronlock, iomad, variants
 from emailoffload.outbox import guardstate
 from emailoffload.outbox.models import Lease, Run
 from emailoffload.worker import lease
@@ -32,6 +32,14 @@ def test_a_version_of_the_queue_that_nobody_knows_stays_with_iomad(site: Moodle,
     site.set_config("version", "2031010100", plugin="local_email")
     found = examine("queue.source")
     assert found.verdict == "warning" and "2031010100" in found.text
+
+
+def test_a_language_of_templates_that_may_not_be_read_is_a_warning_with_the_statement_that_cures_it(
+    site: Moodle, examine: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(iomad, "readable_columns", lambda *about: {})
+    found = examine("queue.source")
+    assert found.verdict == "warning" and "moodlegrants" in found.cure
 
 
 @pytest.mark.parametrize(

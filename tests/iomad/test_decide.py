@@ -390,6 +390,21 @@ def test_without_a_stored_template_a_row_on_which_iomads_run_fails_is_left(
     assert only(moodle, headers=stored, **row) == reasons.HEADERS_MISSING
 
 
+def test_a_language_that_may_not_be_read_leaves_what_needs_it_and_nothing_else(
+    moodle: Moodle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = iomad.readable_columns
+
+    def without_language(*about: Any) -> Any:
+        return {table: {c: v for c, v in held.items() if c != "lang"} for table, held in seen(*about).items()}
+
+    monkeypatch.setattr(iomad, "readable_columns", without_language)
+    bare, whole = queue.put(moodle, headers=""), queue.put(moodle)
+    found = queue.decide()
+    assert (found[bare].reason, "moodlegrants" in found[bare].detail) == (reasons.HEADERS_MISSING, True)
+    assert found[whole].candidate is not None
+
+
 def test_with_headers_but_no_template_in_them_the_sender_of_the_one_found_counts(moodle: Moodle) -> None:
     moodle.execute("UPDATE mdl_email_template SET emailfrom = 16 WHERE name = 'user_create'")
     queue.put(moodle, headers="a:0:{}")

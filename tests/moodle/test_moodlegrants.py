@@ -9,7 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from emailoffload.moodle import grants
+from emailoffload.moodle import grants, iomad
 from tests.moodle.test_errors import reconnect
 
 __all__ = ["reconnect"]
@@ -44,6 +44,7 @@ def test_an_account_made_from_the_print_lacks_nothing_and_has_no_more(
     new_account(server, report)
     reconnect(USER="printed", PASSWORD="choose a long password")
     assert grants.check_grants(connections["moodle"]) == grants.GrantFindings([], [])
+    assert iomad.language_readable()
 
 
 def test_every_statement_says_what_it_is_for(moodle: Any, capsys: Any) -> None:

@@ -43,6 +43,13 @@ def source() -> Found:
         return ok(_("This Moodle has no IOMAD, so it has no such queue."))
     except errors.MoodleProblem as found:
         return warning(_("Mails of IOMAD's queue stay with IOMAD. %(why)s") % {"why": found}, found.cure)
+    if not iomad.language_readable():
+        return warning(
+            _(
+                "Our account may not read the language of IOMAD's templates: mails that need them stay with IOMAD."
+            ),
+            _("Have what `manage.py moodlegrants` prints executed once more; its last statement grants it."),
+        )
     return ok(variants.detect_queue().why)
 
 

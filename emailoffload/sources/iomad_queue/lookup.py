@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from emailoffload.moodle.addresses import valid_address
-from emailoffload.moodle.iomad import BUILT_IN
+from emailoffload.moodle.iomad import BUILT_IN, LANGUAGE_UNREADABLE
 from emailoffload.moodle.types import QueueRow
 from emailoffload.sources import reasons
 from emailoffload.sources.iomad_queue.headers import (
@@ -33,6 +33,8 @@ def template(
     """
     if row.courseid and row.courseid not in courses:
         raise Unusable(reasons.HEADERS_MISSING, "the course does not exist")
+    if LANGUAGE_UNREADABLE in own:
+        raise Unusable(reasons.HEADERS_MISSING, "the language of the templates may not be read: moodlegrants")
     found = own.get(lang) or own.get(FALLBACK)
     if found is None and row.templatename not in BUILT_IN:
         raise Unusable(reasons.HEADERS_MISSING, "there is no template of that name")
