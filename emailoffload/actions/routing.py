@@ -65,7 +65,7 @@ def save(rule: RoutingRule, *, actor: str, reason: str) -> Changed:
         after = _values(rule)
         if before != after:
             rule.save()
-            _record("change" if stored else "add", rule, before, after, actor, reason)
+            _audit("change_routingrule" if stored else "add_routingrule", rule, before, after, actor, reason)
     return Changed(rule, before, after)
 
 
@@ -73,12 +73,12 @@ def remove(rule: RoutingRule, *, actor: str, reason: str) -> Changed:
     """Delete a rule together with the record of what it was."""
     with transaction.atomic():
         before = _values(rule)
-        _record("delete", rule, before, None, actor, reason)
+        _audit("delete_routingrule", rule, before, None, actor, reason)
         rule.delete()
     return Changed(rule, before, None)
 
 
-def _record(
+def _audit(
     action: str,
     rule: RoutingRule,
     before: dict[str, Any] | None,
@@ -88,7 +88,7 @@ def _record(
 ) -> None:
     AuditEntry.objects.create(
         actor=actor,
-        action=f"{action}_routingrule",
+        action=action,
         object_type="routingrule",
         object_id=str(rule.pk),
         reason=reason[:500],

@@ -64,10 +64,10 @@ def site(monkeypatch: pytest.MonkeyPatch, aws_server: str) -> Iterator[Site]:
     tell: Any = SNSResponse.get_topic_attributes
 
     def with_signature_version(self: Any) -> Any:
-        """moto keeps the signature version and does not tell it; SNS does."""
+        """moto keeps the signature version and does not tell it; SNS does, and it is 1 unless told otherwise."""
         answer = tell(self)
         topic = self.backend.get_topic(self._get_param("TopicArn"))
-        answer.result["Attributes"]["SignatureVersion"] = topic.signature_version
+        answer.result["Attributes"]["SignatureVersion"] = getattr(topic, "signature_version", "1")
         return answer
 
     monkeypatch.setattr(SNSResponse, "get_topic_attributes", with_signature_version)
