@@ -126,7 +126,7 @@ def test_a_refusal_names_the_cure_of_what_is_missing_not_of_something_else(suppo
     user = make_user("Support staff", "bo")
     bind(user, OWN)
     bound = signed_in(user)
-    groups, companies = "to one of the groups", "which companies that account sees"
+    groups, companies = "which groups that account is in", "which companies that account sees"
     for client, address, cure, other in (
         (support, "/audit/", groups, companies),
         (bound, "/audit/", groups, companies),

@@ -35,7 +35,13 @@ call_command("qcluster")
 
 
 @pytest.fixture
-def worker(ses: FakeSes) -> Iterator[subprocess.Popen[bytes]]:
+def emails() -> list[Email]:
+    """What is due when the worker starts: a dispatcher that finds nothing looks again only after a while."""
+    return queue_emails(600)
+
+
+@pytest.fixture
+def worker(ses: FakeSes, emails: list[Email]) -> Iterator[subprocess.Popen[bytes]]:
     """A worker in a process group of its own; it claims nothing."""
     set_pause(Pause(claims=True))
     env = os.environ | {
@@ -67,8 +73,11 @@ def until(condition: Callable[[], bool], seconds: float) -> float:
     """Wait for `condition`; how long it took."""
     started = time.monotonic()
     while not condition():
-        assert time.monotonic() - started < seconds, list(
-            Run.objects.values_list("kind", "outcome", "message", "counts", "started_at", "finished_at")
+        assert time.monotonic() - started < seconds, "\n".join(
+            str(run)
+            for run in Run.objects.values_list(
+                "kind", "outcome", "message", "started_at", "finished_at", "counts"
+            )
         )
         time.sleep(0.05)
     return time.monotonic() - started
@@ -82,9 +91,8 @@ def nothing_is_half_done() -> None:
 
 
 def test_sigterm_to_the_worker_ends_its_passes_cleanly_within_seconds(
-    ses: FakeSes, worker: subprocess.Popen[bytes]
+    ses: FakeSes, emails: list[Email], worker: subprocess.Popen[bytes]
 ) -> None:
-    emails = queue_emails(600)
     until(lambda: len(ses.accepted) > 60, 60)
     until(lambda: Lease.objects.filter(name="cron-guard").exclude(token="").exists(), 20)
     worker.send_signal(signal.SIGTERM)
@@ -102,7 +110,6 @@ def test_sigterm_to_the_worker_ends_its_passes_cleanly_within_seconds(
 def test_sigterm_to_every_process_of_the_worker_at_once_leaves_nothing_half_sent(
     ses: FakeSes, worker: subprocess.Popen[bytes]
 ) -> None:
-    queue_emails(600)
     until(lambda: len(ses.accepted) > 60, 60)
     os.killpg(worker.pid, signal.SIGTERM)
     until(lambda: group_is_gone(worker), 30)
