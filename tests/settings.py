@@ -29,6 +29,8 @@ for _name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "SES_CONFIGURATION_SET", "REND
 
 from offloadsite.settings import *  # noqa: E402, F403
 
+# Each of the tests' many clients would read the folder of static files anew; so they are looked for when asked for.
+WHITENOISE_AUTOREFRESH = True
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},

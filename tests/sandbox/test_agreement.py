@@ -45,7 +45,9 @@ def test_the_queue_goes_to_the_same_people_as_from_iomads_own_cron(tmp_path: Pat
         )
         templates = {row[0] for row in ours.execute("SELECT DISTINCT template FROM emailoffload_email")}
     mailed = Counter((mail["row_id"], mail["address"]) for mail in iomad(tmp_path / "before.sqlite3"))
-    assert claimed == mailed
+    # Who is the user and a manager of theirs gets two mails of IOMAD's, and one of ours (docs/rendering.md).
+    assert claimed.keys() == mailed.keys()
+    assert max(claimed.values()) == 1
     assert templates >= {"user_create", "user_added_to_course", "license_allocated", "expiry_warn_user"}
     assert len({row for row, _address in mailed}) < len(mailed)  # some rows have copies
 
