@@ -33,11 +33,22 @@ def test_every_folder_whose_tests_are_traced_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "switched"), [("claims/test_swaps.py", 0), ("i18n/test_pages.py", 1), ("test_settings.py", 1)]
+    ("file", "mark", "switched"),
+    [
+        ("claims/test_swaps.py", "mariadb", 0),
+        ("claims/test_kills.py", "kill", 1),
+        ("i18n/test_pages.py", "", 1),
+        ("test_settings.py", "", 1),
+    ],
 )
-def test_only_tests_of_the_way_of_a_mail_are_traced(file: str, switched: int) -> None:
+def test_only_tests_of_the_way_of_a_mail_in_this_process_are_traced(
+    file: str, mark: str, switched: int
+) -> None:
     tracer = SimpleNamespace(cov_controller=Mock())
-    around = Traced(tracer).pytest_runtest_protocol(SimpleNamespace(path=ROOT / "tests" / file))  # type: ignore[arg-type]
+    item: Any = SimpleNamespace(
+        path=ROOT / "tests" / file, get_closest_marker=lambda name: name == mark or None
+    )
+    around = Traced(tracer).pytest_runtest_protocol(item)
     next(around)
     assert tracer.cov_controller.pause.call_count == switched
     assert tracer.cov_controller.resume.call_count == 0
