@@ -44,7 +44,7 @@ def encodable(params: dict[str, list[str]]) -> dict[str, list[bytes]]:
     }
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(address=st.sampled_from(ADDRESSES), params=QUERIES)
 def test_no_query_string_breaks_a_page(support: Client, address: str, params: dict[str, Any]) -> None:
     response = support.get(address, encodable(params))
