@@ -89,8 +89,13 @@ LANGUAGE_UNREADABLE = "?"
 
 def language_readable() -> bool:
     """Whether our account may read in which language a company's template is."""
+    return "lang" in _template_columns()
+
+
+def _template_columns() -> Collection[str]:
+    """The columns of companies' templates that our account may read."""
     name = models.EmailTemplate._meta.db_table
-    return "lang" in readable_columns(connections["moodle"], (name,)).get(name, {})
+    return readable_columns(connections["moodle"], (name,)).get(name, {})
 
 
 def load_templates(kinds: Collection[Kind]) -> dict[Kind, dict[str, dict[str, Any]]]:
@@ -99,8 +104,7 @@ def load_templates(kinds: Collection[Kind]) -> dict[Kind, dict[str, dict[str, An
     Names are compared without case, as the database does. Where our account may not read the language, what there
     is stands under `LANGUAGE_UNREADABLE`.
     """
-    name = models.EmailTemplate._meta.db_table
-    held = readable_columns(connections["moodle"], (name,)).get(name, {})
+    held = _template_columns()
     columns = [each for each in models.columns_of(models.EmailTemplate) if each in held]
     wanted = {(company, name.casefold()): (company, name) for company, name in kinds}
     result: dict[Kind, dict[str, dict[str, Any]]] = {}

@@ -17,11 +17,12 @@ from django.utils import timezone
 from emailoffload.moodle import claims
 from emailoffload.moodle.errors import MoodleProblem
 from emailoffload.outbox import intents
-from emailoffload.outbox.figures import CLAIMS, EMAILS, HourChange
+from emailoffload.outbox.figures import CLAIMS, EMAILS
 from emailoffload.outbox.models import Claim, Email
 from emailoffload.outbox.states import ClaimState, EmailState
 from emailoffload.worker import late_claims, recover_intents
 from tests.claims.candidates import some
+from tests.claims.test_settle import noted, states
 from tests.conftest import Moodle
 
 pytestmark = pytest.mark.django_db(databases=["default", "moodle"], transaction=True)
@@ -63,20 +64,6 @@ def releasing(moodle: Moodle, count: int) -> list[Claim]:
 
 def settled(**counts: int) -> dict[str, int]:
     return {**IDLE, **counts}
-
-
-def states() -> tuple[list[str], list[str]]:
-    """The states of all claims, and of all mails, in the claims' order."""
-    return (
-        list(Claim.objects.order_by("pk").values_list("state", flat=True)),
-        list(Email.objects.order_by("claim_id").values_list("state", flat=True)),
-    )
-
-
-def noted() -> set[str]:
-    kinds = set(HourChange.objects.values_list("kind", flat=True))
-    HourChange.objects.all().delete()
-    return kinds
 
 
 @contextmanager
